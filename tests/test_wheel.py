@@ -21,6 +21,7 @@ DATA = re.compile(
     r"|model_store/bundles/[a-z-]+-example\.jpg"
     r"|model_store/bundles/[a-z-]+/\d+/(?:\w+/)*[\w.-]+\.(?:json|safetensors|onnx|html|jpg)"
     r"|service/queue/scripts/\w+\.lua"
+    r"|service/page/(?:\w+/)*[\w.]+\.(?:html|js|css|svg|json|d\.ts|md|LICENSE)"
     r"|training/templates/\w+\.(?:html\.j2|txt\.j2|css)"
     r"|training/recipes/(?:[\w-]+\.toml|recipe\.schema\.json)"
 )

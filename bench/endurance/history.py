@@ -42,9 +42,12 @@ THRESHOLDS = PinnedThresholds(review=0.5, fail=1.0, pixel=1.0)
 FILL = """
 local history, inspections, ttl_ms = KEYS[1], ARGV[1], tonumber(ARGV[2])
 local id, outcome, result = ARGV[3], ARGV[4], ARGV[5]
-redis.call('HSET', inspections .. id, 'state', 'done', 'result', result, 'outcome', outcome)
-redis.call('PEXPIRE', inspections .. id, ttl_ms)
-add_to_history(history, id, cjson.decode(result), outcome, ttl_ms)
+local inspection, ended = inspections .. id, cjson.decode(result)
+local summary = summary_of(string.format('%.0f-0', now_ms()), ended, outcome)
+redis.call('HSET', inspection, 'state', 'done', 'result', result, 'outcome', outcome, 'summary', summary)
+redis.call('PEXPIRE', inspection, ttl_ms)
+add_to_history(history, id, ended, outcome, ttl_ms)
+update_reviewed(history, inspection, id, ttl_ms)
 """
 """What complete.lua keeps of an inspection, without the queue around it."""
 
@@ -91,7 +94,7 @@ def measure_history(count: int, repeats: int, progress: Count) -> HistoryFigures
 
 
 def _fill(client: redis.Redis, count: int, progress: Count) -> None:
-    sha = client.script_load(load("history") + FILL)
+    sha = client.script_load(load("reviewed", "history", "summary") + FILL)
     template = example_result(example_job(), 0.0)
     rng = random.Random(0)
     for start in range(0, count, PER_PIPELINE):

@@ -41,7 +41,7 @@ def archive(client: redis.Redis) -> list[str]:
     return copy_ended(
         client,
         [
-            (good if number % 10 else bad, {"serial": f"H-{number}", "lot": f"L-{number // 100}"})
+            (good if number % 10 else bad, {"serial": f"H-{number}", "lot": f"HL-{number // 100}"})
             for number in range(MANY)
         ],
     )
@@ -108,13 +108,13 @@ def test_conditions_must_all_hold_and_the_form_shows_those_of_the_address(
     open_stored: Opener, archive: list[str]
 ) -> None:
     page = open_stored("/history")
-    page.get_by_label("Lot").fill("L-7")
+    page.get_by_label("Lot").fill("HL-7")
     page.locator("select[name=verdict]").select_option("fail")
     page.get_by_role("button", name="Search").click()
     expect(rows(page)).to_have_count(10)  # of a hundred every tenth
     assert serials(page) == [f"H-{number}" for number in range(790, 690, -10)]
     page.reload()
-    expect(page.get_by_label("Lot")).to_have_value("L-7")
+    expect(page.get_by_label("Lot")).to_have_value("HL-7")
     expect(page.locator("select[name=verdict]")).to_have_value("fail")
     expect(rows(page)).to_have_count(10)
     page.get_by_role("button", name="Clear all").click()

@@ -87,12 +87,14 @@ class FusedBackbone(GreyBackbone):
 
 def encode_by_autoencoder(folder: Path | None, fuse: Fuse) -> list[Tensor]:
     """Return the latents of the pixel form: 19 calls for a side."""
+    torch.set_num_threads(1)  # more of them add up in another order
     latents = encode_pairs(_autoencoder(fuse), draw_pairs(), keep=folder)
     return [latents.normal, latents.anomalous]
 
 
 def rebuild(folder: Path | None, fuse: Fuse) -> list[Tensor]:
     """Return reconstructions of the pixel form: 19 calls."""
+    torch.set_num_threads(1)  # more of them add up in another order
     drawn = torch.Generator().manual_seed(1)
     latents = LatentPairs(*(torch.randn(COUNT, 4, 8, 8, generator=drawn) for _ in range(2)))
     torch.manual_seed(2)
@@ -105,6 +107,7 @@ def rebuild(folder: Path | None, fuse: Fuse) -> list[Tensor]:
 
 def encode_by_backbone(folder: Path, fuse: Fuse) -> list[Tensor]:
     """Return the latents and the space of the feature form: 8 calls for the space, 292 for the others."""
+    torch.set_num_threads(1)  # more of them add up in another order
     made: EncodedPairs = cached_pairs(
         FusedBackbone(fuse=fuse),
         draw_pairs(),

@@ -82,7 +82,7 @@ class Outcome:
         return self.status == self.call.status and self.call.told in self.output
 
 
-GROUPS = {"bench", "bundle", "data", "key", "outbox", "queue", "station", "thresholds"}
+GROUPS = {"bench", "bundle", "data", "key", "outbox", "queue", "reviews", "station", "thresholds"}
 """Commands that have commands of their own."""
 SERVERS = {"serve", "worker"}
 """Commands that go on until they are stopped: tried by tests of their own."""
@@ -172,6 +172,8 @@ def every_call(given: CommandInputs) -> tuple[Call, ...]:
         _call("outbox", "replay", "--all"),
         _call("outbox", "discard", "0-1", status=1, told="0-1"),
         _call("camera", given.parts / "test", "--product", "toy", *nobody, status=1, told=":9"),
+        _call("reviews", "export", "labelled", *nobody, status=1, told=":9"),
+        _call("reviews", "summary", *nobody, status=1, told=":9"),
         _call("station", "list", *nobody, status=1, told=":9"),
         _call("station", "show", "line-3", *nobody, status=1, told=":9"),
         _call("station", "set", "line-3", "--product", "toy", "--yes", *nobody, status=1, told=":9"),

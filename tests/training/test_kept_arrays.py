@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -16,6 +16,14 @@ from training.kept_arrays import PER_FILE, made_once
 
 CHILDREN = get_context("forkserver")  # imports torch once, for all of them
 CHILDREN.set_forkserver_preload(["tests.support.killed_encoding"])
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    """The stages set their number of threads: the next test gets its own back."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize(

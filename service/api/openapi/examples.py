@@ -33,7 +33,7 @@ QUEUED: dict[str, Any] = Result.model_validate(
 ).model_dump(mode="json")
 DONE: dict[str, Any] = QUEUED | {
     "state": "done",
-    "quality": {"passed": True, "reasons": []},
+    "quality": {"passed": True, "reasons": [], "measures": {"darkest": 96.2, "sharpness": 0.21}},
     "score": 0.54,
     "calibrated_score": 0.6,
     "verdict": "fail",

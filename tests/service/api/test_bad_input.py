@@ -330,7 +330,10 @@ async def test_a_field_that_a_call_has_not_is_refused_with_those_that_it_has(api
     answer = await api.http.post(URL, params={"seriel": "SN-1"}, content=picture())
     assert answer.json()["errors"][0]["message"] == f"is not a field of this call: it has {of_an_image}"
     page = await api.http.get("/v1/inspections", params={"verdikt": "fail"})
-    assert "verdikt: is not a field of this call: it has after, limit, lot, order, product, " in page.json()["detail"]
+    assert (
+        "verdikt: is not a field of this call: it has after, defect_code, disposition, limit, lot, order, "
+        in page.json()["detail"]
+    )
     changed = await api.http.patch("/v1/products/toy/thresholds?preview=true", json={"fial": 2})
     assert changed.status_code == 422
     assert "fial: is not a field of this call: it has " in changed.json()["detail"]

@@ -211,11 +211,11 @@ def test_a_slow_reader_gets_all(serve: Serve, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_an_answer_for_which_there_is_no_room_is_refused(serve: Serve) -> None:
-    with serve(max_image_bytes=50_000, max_held_bytes=1) as port, ExitStack() as stack:
+    with serve(max_image_bytes=200_000, max_held_bytes=1) as port, ExitStack() as stack:
         url = f"http://127.0.0.1:{port}/openapi.json"
-        assert len(httpx.get(url).content) > 64 << 10
-        stack.enter_context(stalled_upload(port, 100_000))
-        stack.enter_context(stalled_upload(port, 90_000))
+        assert len(httpx.get(url).content) > 2 * (200_000 + (64 << 10)) - 450_000  # what the uploads leave
+        stack.enter_context(stalled_upload(port, 250_000))
+        stack.enter_context(stalled_upload(port, 200_000))
         eventually(lambda: httpx.get(url).status_code == 429)
 
 
