@@ -5,8 +5,13 @@ const CHOSEN = "glad.theme";
 const THEMES = /** @type {const} */ (["auto", "light", "dark"]);
 const theme = createStore(THEMES.find((one) => one === localStorage.getItem(CHOSEN)) ?? "auto");
 
+const machine = matchMedia("(prefers-color-scheme: dark)");
+machine.addEventListener("change", applyTheme);
+
+/** Set the colours that were chosen; `auto`: those of the machine, also when they change. */
 export function applyTheme() {
-  document.documentElement.dataset.theme = theme.get();
+  const chosen = theme.get();
+  document.documentElement.dataset.theme = chosen !== "auto" ? chosen : machine.matches ? "dark" : "light";
 }
 
 export function useTheme() {
