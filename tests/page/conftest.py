@@ -36,13 +36,17 @@ def open_page(browser: Browser, service: EmbeddedService) -> Iterator[Callable[.
     """Opens a page as a person of their own does: open_page("/line", color_scheme="dark").
 
     A test fails if one of its pages logged an error, or asked another host; `allow_errors=True` leaves the former out.
+    `breakable=True` for a test that breaks the network by `page.route`: the browser then asks before every request from
+    the beginning. A page that is open already learns of its first route only after requests that a key sends meanwhile.
     A picture that is not there is none: other files of tests store results without images in the same service.
     """
     watched: list[tuple[Watched, bool]] = []
     contexts = []
 
-    def open_(path: str = "/", *, allow_errors: bool = False, **options: Any) -> Page:
+    def open_(path: str = "/", *, allow_errors: bool = False, breakable: bool = False, **options: Any) -> Page:
         context = open_context(browser, service, **options)
+        if breakable:
+            context.route("**/asked-by-nobody", lambda route: route.abort())
         contexts.append(context)
         page = context.new_page()
         watched.append((Watched(page, service.url), allow_errors))

@@ -100,6 +100,34 @@ def test_an_image_is_decided_by_two_keys(service: EmbeddedService, open_page: Op
     assert reviews(service, first)[0]["by"] == "A. Meier"
 
 
+def test_no_image_is_shown_before_its_defects_have_their_keys(
+    service: EmbeddedService, open_page: Opener, station: str
+) -> None:
+    (inspection_id,) = post(service, station, "SN-1")
+    page = open_page("/line", allow_errors=True, breakable=True)
+    refused: list[str] = []
+
+    def refuse_three_times(route: Any) -> None:
+        refused.append(route.request.url)
+        if len(refused) > 3:
+            route.continue_()
+        else:
+            route.fulfill(status=503, content_type="application/problem+json", body='{"title": "Busy", "status": 503}')
+
+    page.route("**/review-plan", refuse_three_times)
+    page.goto(f"/review?station={station}")
+    page.get_by_label("Your name").fill("A. Meier")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("Busy")).to_be_visible()
+    expect(page.get_by_role("heading", name="SN-1")).to_have_count(0)
+    expect_image(page, "SN-1")
+    expect(page.get_by_text("Busy")).to_have_count(0)
+    page.keyboard.press("d")
+    page.keyboard.press("s")  # the key of "Scratch"; without the list of defects it would skip the image
+    expect_reviews(service, inspection_id, ("defect", "scratch"))
+    assert len(refused) == 4
+
+
 def test_a_key_that_is_held_decides_one_image(service: EmbeddedService, open_page: Opener, station: str) -> None:
     post(service, station, "SN-1", "SN-2")
     page = sit_down(open_page, station)
@@ -343,7 +371,7 @@ def test_a_decision_without_network_is_kept_over_a_reload_and_recorded_once(
     service: EmbeddedService, open_page: Opener, station: str
 ) -> None:
     first, second = post(service, station, "SN-1", "SN-2")
-    page = sit_down(open_page, station, allow_errors=True)
+    page = sit_down(open_page, station, allow_errors=True, breakable=True)
     expect_image(page, "SN-1")
     fetched = "performance.getEntriesByType('resource').map(one => one.name).join()"
     eventually(lambda: second in page.evaluate(fetched), patience_s=30)  # the next image is there before the decision
@@ -364,7 +392,7 @@ def test_a_decision_whose_answer_is_lost_is_recorded_once(
     service: EmbeddedService, open_page: Opener, station: str
 ) -> None:
     (inspection_id,) = post(service, station, "SN-1")
-    page = sit_down(open_page, station, allow_errors=True)
+    page = sit_down(open_page, station, allow_errors=True, breakable=True)
     expect_image(page, "SN-1")
     lost: list[int] = []
 
@@ -387,7 +415,7 @@ def test_a_decision_that_comes_after_anothers_is_refused_in_words(
     service: EmbeddedService, open_page: Opener, station: str
 ) -> None:
     (inspection_id,) = post(service, station, "SN-1")
-    page = open_page("/line", allow_errors=True)
+    page = open_page("/line", allow_errors=True, breakable=True)
     claims: list[str] = []
     page.on("response", lambda answer: claims.append(answer.json()["claim"]) if is_task(answer) else None)
     page.goto(f"/review?station={station}")

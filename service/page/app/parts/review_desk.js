@@ -5,8 +5,8 @@
  * taken back, its image is shown again. N: a note. R: draw or correct regions. S: skip. H: the picture without heat and
  * marks.
  */
-import { api } from "../lib/api.js";
-import { html, useCallback, useEffect, useRef, useState } from "../lib/html.js";
+import { api, Problem } from "../lib/api.js";
+import { html, useEffect, useRef, useState } from "../lib/html.js";
 import { useKeys } from "../lib/keys.js";
 import { titleOf, useReviewing } from "../lib/reviewing.js";
 import { t } from "../lib/texts.js";
@@ -20,6 +20,8 @@ import { ReviewPicture } from "./review_picture.js";
 /** @typedef {import("../lib/claims.js").Draft} Draft */
 /** @typedef {{code: string, title: string, key: string | null}} DefectKind */
 
+/** After how long the kinds of defects are asked for again, if they could not be read. */
+const AGAIN_MS = 1000;
 /** @type {Draft} */
 const NO_DRAFT = { note: "", regions: null };
 
@@ -27,28 +29,28 @@ const NO_DRAFT = { note: "", regions: null };
 export function ReviewDesk({ filter, person }) {
   const reviewing = useReviewing(filter, person);
   const { task, view, last } = reviewing;
-  const kinds = useDefectKinds(task?.inspection.product ?? null);
+  const { kinds, problem } = useDefectKinds(view.tasks.map((one) => one.inspection.product));
   return html`<div class="review-desk">
     <div class="review-status">
       <${Counter} filter=${filter} today=${reviewing.today} />
       <${Sending} sending=${reviewing.sending} />
       ${view.lost && html`<p class="note" role="status">${t("review.lost")}</p>`}
-      ${Boolean(view.problem) && html`<${ProblemNote} error=${view.problem} />`}
+      ${Boolean(view.problem ?? problem) && html`<${ProblemNote} error=${view.problem ?? problem} />`}
     </div>
     ${
-      task
+      task && kinds
         ? html`<${OpenImage} key=${task.shown} task=${task} kinds=${kinds} reviewing=${reviewing} />`
-        : html`<${NoImage} reviewing=${reviewing} />`
+        : html`<${NoImage} isBusy=${Boolean(task) || !view.empty} reviewing=${reviewing} />`
     }
     <${LastDecision} last=${last} earlier=${reviewing.earlier} onUndo=${reviewing.canUndo ? reviewing.undo : null} />
   </div>`;
 }
 
-/** @param {{reviewing: ReturnType<typeof useReviewing>}} props */
-function NoImage({ reviewing }) {
+/** @param {{isBusy: boolean, reviewing: ReturnType<typeof useReviewing>}} props */
+function NoImage({ isBusy, reviewing }) {
   const { view, canUndo, undo, showSkipped } = reviewing;
   useKeys({ u: once(undo) }, { enabled: canUndo });
-  if (!view.empty) return html`<div class="review-nothing" aria-busy=${!view.problem}></div>`;
+  if (isBusy) return html`<div class="review-nothing" aria-busy=${!view.problem}></div>`;
   return html`<div class="review-nothing">
     <h2>${view.skipped ? t("review.only_skipped", { n: view.skipped }) : t("review.nothing")}</h2>
     <p>${t("review.nothing_text")}</p>
@@ -56,7 +58,7 @@ function NoImage({ reviewing }) {
   </div>`;
 }
 
-/** @param {{task: Task, kinds: DefectKind[] | null, reviewing: ReturnType<typeof useReviewing>}} props `kinds` null: not known yet */
+/** @param {{task: Task, kinds: DefectKind[], reviewing: ReturnType<typeof useReviewing>}} props */
 function OpenImage({ task, kinds, reviewing }) {
   const [draft, setDraft] = useState(task.draft ?? NO_DRAFT);
   const [isChoosing, setChoosing] = useState(false);
@@ -67,7 +69,7 @@ function OpenImage({ task, kinds, reviewing }) {
   const ok = () => decide("ok", draft, null);
   /** @param {DefectKind | null} kind */
   const defect = (kind) => decide("defect", draft, kind);
-  const chooseDefect = () => kinds && (kinds.length === 0 || isChoosing ? defect(null) : setChoosing(true));
+  const chooseDefect = () => (kinds.length === 0 || isChoosing ? defect(null) : setChoosing(true));
   const draw = () => setDrawing(!isDrawing);
   const back = () => {
     setChoosing(false);
@@ -82,7 +84,7 @@ function OpenImage({ task, kinds, reviewing }) {
     Escape: back,
     u: () => canUndo && undo(),
   };
-  const kindKeys = Object.fromEntries((kinds ?? []).map((kind) => [kind.key ?? "", () => defect(kind)]));
+  const kindKeys = Object.fromEntries(kinds.map((kind) => [kind.key ?? "", () => defect(kind)]));
   useKeys(mapValues(isChoosing ? { ...keys, ...kindKeys } : keys, once));
 
   return html`<div class="review-image">
@@ -101,10 +103,10 @@ function OpenImage({ task, kinds, reviewing }) {
           onInput=${(/** @type {any} */ event) => setDraft({ ...draft, note: event.currentTarget.value })} />
       </label>
       <div class="review-decide">
-        ${isChoosing && html`<${Kinds} kinds=${kinds ?? []} onChoose=${defect} onBack=${back} />`}
+        ${isChoosing && html`<${Kinds} kinds=${kinds} onChoose=${defect} onBack=${back} />`}
         <button type="button" class="review-ok" onClick=${ok}>${t("review.ok")} <kbd>O</kbd></button>
-        <button type="button" class="review-defect" aria-expanded=${kinds?.length ? isChoosing : undefined}
-          disabled=${!kinds} onClick=${chooseDefect}>
+        <button type="button" class="review-defect" aria-expanded=${kinds.length ? isChoosing : undefined}
+          onClick=${chooseDefect}>
           ${isChoosing ? t("review.no_code") : t("review.defect")} <kbd>D</kbd>
         </button>
       </div>
@@ -148,23 +150,55 @@ function mapValues(values, change) {
 }
 
 /**
- * Return the product's kinds of defects; null until they are known.
- * @param {string | null} product
- * @returns {DefectKind[] | null}
+ * Return the kinds of defects of the first product, null until they are known, and why they could not be read.
+ *
+ * Before they are known no image is shown: the key of a defect could mean something else. Those of the next product are
+ * fetched with it.
+ * @param {string[]} products of the claimed images
+ * @returns {{kinds: DefectKind[] | null, problem: unknown}}
  */
-function useDefectKinds(product) {
+function useDefectKinds(products) {
   const [known, setKnown] = useState(/** @type {ReadonlyMap<string, DefectKind[]>} */ (new Map()));
-  const keep = useCallback(
-    (/** @type {string} */ name, /** @type {DefectKind[]} */ kinds) =>
-      setKnown((all) => new Map([...all, [name, kinds]])),
-    [],
-  );
+  const [problem, setProblem] = useState(/** @type {unknown} */ (null));
+  const [attempts, setAttempts] = useState(0);
+  const wanted = [...new Set(products)].filter((name) => !known.has(name)).join(" ");
   useEffect(() => {
-    if (!product || known.has(product)) return;
-    api.get(`/v1/products/${product}/review-plan`).then(
-      (plan) => keep(product, plan.defect_codes),
-      () => keep(product, []),
+    if (!wanted) return undefined;
+    let isOver = false;
+    let timer = 0;
+    readKinds(wanted.split(" ")).then(
+      (found) => {
+        setKnown((all) => new Map([...all, ...found]));
+        setProblem(null);
+      },
+      (error) => {
+        setProblem(error);
+        if (!isOver) timer = setTimeout(() => setAttempts(attempts + 1), AGAIN_MS);
+      },
     );
-  }, [product]);
-  return (product && known.get(product)) || null;
+    return () => {
+      isOver = true;
+      clearTimeout(timer);
+    };
+  }, [wanted, attempts]);
+  const [first] = products;
+  return { kinds: (first && known.get(first)) || null, problem: wanted ? problem : null };
+}
+
+/**
+ * Read the products' kinds of defects; a product that the service no longer knows has none.
+ * @param {string[]} products
+ * @returns {Promise<[string, DefectKind[]][]>}
+ */
+function readKinds(products) {
+  return Promise.all(
+    products.map(async (product) => {
+      try {
+        return [product, (await api.get(`/v1/products/${product}/review-plan`)).defect_codes];
+      } catch (error) {
+        if (!(error instanceof Problem && error.status === 404)) throw error;
+        return [product, []];
+      }
+    }),
+  );
 }
