@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from glad_client.types import rfc3339
+from model_store.csv_lines import csv_line
 from service.queue.clock import from_ms
 from service.queue.parts import CountedPart, disposition_of
 
@@ -25,9 +23,6 @@ COLUMNS = (
     "views",
     "inspection_id",
 )
-_BEGINS_FORMULA = re.compile(r"(?:^|(?<=;))(?=\s*[=+\-@＝＋－＠])")
-"""Where a spreadsheet may see a formula begin: of a cell, or behind a semicolon, which is what parts cells for one that
-is set to German. The wide signs count where Chinese or Japanese is set."""
 
 
 def prefers_csv(accept: str | None) -> bool:
@@ -46,32 +41,21 @@ def csv_lines(parts: Iterable[CountedPart], dispositions: Mapping[str, str]) -> 
         parts: to write.
         dispositions: inspection -> what was decided to do with the part.
     """
-    yield _line(COLUMNS)
+    yield csv_line(COLUMNS)
     for part in parts:
         worst = part.worst
-        yield _line(
+        yield csv_line(
             (
-                part.serial or "",
+                part.serial,
                 part.verdict.value,
                 rfc3339(from_ms(part.ended_ms)),
-                worst.product or "",
-                worst.station or "",
-                worst.view or "",
+                worst.product,
+                worst.station,
+                worst.view,
                 " ".join(sorted(code for code in part.defect_codes if code is not None)),
-                disposition_of(part, dispositions) or "",
-                "yes" if part.lacks_result else "",
-                str(len(part.views)),
-                "" if worst.image is None else worst.image.id,
+                disposition_of(part, dispositions),
+                "yes" if part.lacks_result else None,
+                len(part.views),
+                None if worst.image is None else worst.image.id,
             )
         )
-
-
-def _line(cells: Iterable[str]) -> str:
-    target = io.StringIO()
-    csv.writer(target).writerow(map(_as_text, cells))
-    return target.getvalue()
-
-
-def _as_text(cell: str) -> str:
-    """Return a cell that no spreadsheet takes for a formula: serials and stations are what a line has sent."""
-    return _BEGINS_FORMULA.sub("'", cell)

@@ -12,7 +12,6 @@ A name carries the inspection's id, so that an image is found again whatever its
 
 from __future__ import annotations
 
-import csv
 import io
 import re
 
@@ -21,6 +20,7 @@ from PIL import Image, ImageDraw
 from glad.image_codec import ImageError, sniff_format
 from glad_client.results import BundleId, Decision, Result, Review, Thresholds, Verdict
 from glad_client.types import InspectionId, Message, Name, Sha256, Text, Timestamp
+from model_store.csv_lines import csv_line
 
 GOOD = "good"
 DEFECT = "defect"
@@ -67,7 +67,6 @@ class LabelledImage(Message):
     @property
     def group(self) -> str:
         """The part that the image shows; without a serial it is a part of its own."""
-        # Never the bare serial: a spreadsheet would calculate one that begins with =.
         return f"part-{self.serial}" if self.serial is not None else f"image-{self.inspection_id}"
 
     def to_line(self) -> str:
@@ -159,14 +158,12 @@ def inspection_of(name: str) -> str | None:
 
 def groups_header() -> str:
     """Return the first line of the groups file."""
-    return "file,part_group,lot\r\n"
+    return csv_line(("file", "part_group", "lot"))
 
 
 def group_line(image: LabelledImage) -> str:
     """Return an image's line of the groups file: the part that it shows, and its lot for people."""
-    line = io.StringIO()
-    csv.writer(line).writerow((image.file, image.group, "" if image.lot is None else f"lot-{image.lot}"))
-    return line.getvalue()
+    return csv_line((image.file, image.group, None if image.lot is None else f"lot-{image.lot}"))
 
 
 def read_label(line: str) -> LabelledImage:

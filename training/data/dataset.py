@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from glad.image_codec import SUFFIXES
+from model_store.csv_lines import unguarded
 from training.data import layouts, visa
 from training.data.csv_files import read_csv
 from training.data.image_files import (
@@ -255,7 +256,7 @@ def read_groups(root: Path) -> dict[str, str]:
         file, group = line.fields["file"], line.fields[column]
         if not file or not group:
             raise DataError(f"line {line.number} of {path} lacks a file or its {column}: {dict(line.fields)}")
-        groups[_with_slashes(file, root)] = group
+        groups[_existing_name(file, root)] = group
     if groups and not any((root / name).is_file() for name in groups):
         example = next((image.relative_to(root).as_posix() for image in list_good_images(root)), "train/good/000.png")
         raise DataError(
@@ -265,6 +266,10 @@ def read_groups(root: Path) -> dict[str, str]:
     return groups
 
 
-def _with_slashes(file: str, root: Path) -> str:
-    """Return a path as it is written here, if it was written with the backslashes of Windows."""
-    return file if "\\" not in file or (root / file).is_file() else file.replace("\\", "/")
+def _existing_name(file: str, root: Path) -> str:
+    """Return a path as it is written here, if it was written with the backslashes of Windows or an apostrophe that
+    keeps a spreadsheet from calculating it."""
+    if not {"\\", "'"} & set(file) or (root / file).is_file():
+        return file
+    plain = unguarded(file)
+    return plain if (root / plain).is_file() else plain.replace("\\", "/")

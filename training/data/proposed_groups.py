@@ -6,7 +6,6 @@ is described by what the network says of its 8 x 8 areas, every channel in units
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ from torch.nn import functional
 from glad.image_codec import Pixels
 from glad.protocols import Backbone
 from model_store.backbones.loading import load_backbone
+from model_store.csv_lines import csv_line
 from training.data.alike_images import isolated_groups, pairwise_distances
 from training.data.dataset import list_good_images
 from training.data.image_files import DataError, read_pixels
@@ -142,10 +142,9 @@ def write_groups(found: ProposedGroups, root: Path, file: Path) -> None:
         FileExistsError: a groups file that people wrote is never overwritten.
     """
     with file.open("x", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(("file", "proposed_group"))
+        stream.write(csv_line(("file", "proposed_group")))
         for number, group in enumerate(found.groups, start=1):
-            writer.writerows((path.relative_to(root).as_posix(), f"proposed-{number}") for path in group)
+            stream.writelines(csv_line((_name(path, root), f"proposed-{number}")) for path in group)
 
 
 def groups_sheet(found: ProposedGroups, root: Path) -> Image.Image:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from model_store.csv_lines import csv_line
 from model_store.files import replace_file
 from model_store.manifest import VerdictThresholds
 from training.evaluation import tables
@@ -99,9 +99,8 @@ def _summaries(figures: dict[str, Any]) -> list[tables.Table]:
 
 def _write_csv(evaluation: Evaluation, path: Path) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(asdict(evaluation.rows[0])))
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in evaluation.rows)
+        file.write(csv_line(asdict(evaluation.rows[0])))
+        file.writelines(csv_line(asdict(row).values()) for row in evaluation.rows)
 
 
 def _jpeg(miss: Miss) -> str:

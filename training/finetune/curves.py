@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 import time
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from model_store.csv_lines import csv_line
 from training.peak_memory import in_gib, used_memory_bytes
 from training.training_run import CURVES, TENSORBOARD, StageError, TrainingRun
 
@@ -32,13 +32,13 @@ class CurveFile:
         kept = [row for row in read_curve(path) if row[0] < position]
         draft = path.with_suffix(".tmp")
         with draft.open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file).writerows([COLUMNS, *kept])
+            file.writelines(map(csv_line, [COLUMNS, *kept]))
         os.replace(draft, path)
 
     def append(self, rows: Iterable[Row]) -> None:
         """Add steps."""
         with self.path.open("a", encoding="utf-8", newline="") as file:
-            csv.writer(file).writerows(rows)
+            file.writelines(map(csv_line, rows))
 
 
 def read_curve(path: Path) -> list[Row]:

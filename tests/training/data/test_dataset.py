@@ -11,6 +11,7 @@ from PIL import Image
 
 from training.data import dataset as data
 from training.data.dataset import DataError, good_split, images_in, read_groups, read_pixels
+from training.data.proposed_groups import ProposedGroups, write_groups
 
 
 def _image(path: Path, size: tuple[int, int] = (8, 6), value: int = 100) -> Path:
@@ -98,6 +99,24 @@ def test_a_single_group_that_leaves_nothing_to_train_on_is_refused(tmp_path: Pat
     _write_groups(tmp_path / "groups.csv", {file.name: "all" for file in files})
     with pytest.raises(DataError, match=r"leaves 0 of 12 images to train on.*calibration/good"):
         good_split(tmp_path, 0.2, seed=0)
+
+
+def test_a_file_whose_name_a_spreadsheet_would_calculate_is_written_as_text_and_read_by_its_name(
+    tmp_path: Path,
+) -> None:
+    names = ["=1+1.png", "a;-1.png", "'=own.png"]
+    for name in names:
+        (tmp_path / name).touch()
+    group = tuple(tmp_path / name for name in names)
+    write_groups(ProposedGroups(images=group, groups=(group,)), tmp_path, tmp_path / "groups.csv")
+    assert (tmp_path / "groups.csv").read_text(encoding="utf-8").split()[1:] == [
+        "'=1+1.png,proposed-1",
+        "a;'-1.png,proposed-1",
+        "''=own.png,proposed-1",
+    ]
+    assert read_groups(tmp_path) == dict.fromkeys(names, "proposed-1")
+    (tmp_path / "groups.csv").write_text("file,group\n'=own.png,by-hand\n", encoding="utf-8")
+    assert read_groups(tmp_path) == {"'=own.png": "by-hand"}
 
 
 def test_a_groups_file_without_the_columns_is_refused_by_its_name(tmp_path: Path) -> None:
