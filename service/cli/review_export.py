@@ -22,12 +22,17 @@ from model_store.files import make_folder, replace_file
 from service.storage.labelled_data import (
     GROUPS,
     LABELS,
+    MISSING,
     LabelledImage,
+    MissingImage,
+    MissingReason,
     draw_mask,
     group_line,
     groups_header,
     inspection_of,
     label_image,
+    missing_header,
+    missing_line,
     read_label,
     suffix_of,
 )
@@ -59,8 +64,8 @@ class ExportedFolder:
     images: dict[str, LabelledImage] = field(default_factory=dict)
     """What this one has labelled so far."""
     copied: int = 0
-    without_image: int = 0
-    """Reviewed images that the service no longer keeps, and that no earlier export has copied."""
+    missing: dict[str, MissingImage] = field(default_factory=dict)
+    """Reviewed images that this export cannot get, and that no earlier one has copied, by inspection."""
     removed: int = 0
 
     @classmethod
@@ -129,15 +134,17 @@ class _Copying:
         if draft is None or (audit_only and draft.audit is None and result.id not in self._folder.known):
             return
         there = self._image_there(result)
-        content = None if there is not None else self._fetch(result)
-        if there is None and content is None:
+        content = b"" if there is not None else self._fetch(result)
+        if isinstance(content, MissingReason):
+            self._folder.missing[result.id] = MissingImage(result.id, result.serial, draft.label, content)
+            self._told(f"the image of inspection {result.id} is left out: {content}")
             return
-        image = label_image(result, there.suffix if there is not None else suffix_of(content or b""))
+        image = label_image(result, there.suffix if there is not None else suffix_of(content))
         assert image is not None, "it has a label with any suffix"
         target = self._folder.root / image.file
         make_folder(target.parent)
         if there is None:
-            replace_file(target, content or b"")
+            replace_file(target, content)
             self._folder.copied += 1
         elif there != target:
             there.replace(target)
@@ -153,13 +160,21 @@ class _Copying:
     def finish(self) -> ExportedFolder:
         """Take over what an earlier export has, write the lists, and return the folder."""
         for inspection_id in [*self._folder.known, *self._files]:
-            if inspection_id not in self._folder.images:
+            if inspection_id not in self._folder.images.keys() | self._folder.missing.keys():
                 self._look_again(inspection_id)
         images = [self._folder.images[one] for one in sorted(self._folder.images)]
         make_folder(self._folder.root)
         replace_file(self._folder.root / GROUPS, "".join([groups_header(), *map(group_line, images)]).encode())
         replace_file(self._folder.root / LABELS, "".join(image.to_line() for image in images).encode())
+        self._write_missing()
         return self._folder
+
+    def _write_missing(self) -> None:
+        file, missing = self._folder.root / MISSING, self._folder.missing
+        if missing:
+            replace_file(file, "".join([missing_header(), *map(missing_line, missing.values())]).encode())
+        else:
+            file.unlink(missing_ok=True)
 
     def _image_there(self, result: Result) -> Path | None:
         """Return the image that lies there already, if it is whole."""
@@ -172,19 +187,15 @@ class _Copying:
                 return path
         return None
 
-    def _fetch(self, result: Result) -> bytes | None:
+    def _fetch(self, result: Result) -> bytes | MissingReason:
         try:
             content = self._client.artifact(result.id, "image")
         except ApiError as error:
             if error.status != HTTPStatus.NOT_FOUND:
                 raise
-            self._folder.without_image += 1
-            self._told(f"the image of inspection {result.id} is no longer kept: it is left out")
-            return None
+            return MissingReason.NOT_KEPT
         if result.image_sha256 not in (None, hashlib.sha256(content).hexdigest()):
-            raise ValueError(
-                f"the image of inspection {result.id} came with other bytes than were inspected: try again"
-            )
+            return MissingReason.OTHER_BYTES
         return content
 
     def _look_again(self, inspection_id: str) -> None:

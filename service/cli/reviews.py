@@ -68,7 +68,9 @@ def export(
         labels = [image.label for image in one.images.values()]
         for label in sorted(set(labels)):
             typer.echo(f"{labels.count(label):>6}  {one.root / 'test' / label}")
-        typer.echo(f"{one.copied:>6}  copied now, {one.removed} withdrawn, {one.without_image} no longer kept")
+        typer.echo(f"{one.copied:>6}  copied now, {one.removed} withdrawn, {len(one.missing)} missing")
+        if one.missing:
+            typer.echo(f"{'':>6}  {one.root / 'missing.csv'} names what is missing, and says why")
         audited = sum(image.audit is not None for image in one.images.values())
         typer.echo(f"{audited:>6}  answer the random audit: glad calibrate {one.root.name} --from-reviews {one.root}")
 

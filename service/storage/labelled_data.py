@@ -6,6 +6,7 @@
     PRODUCT/test/scratch_no_mask/SN-3_019abc….png     a defect that nobody drew: a folder with masks needs one of each
     PRODUCT/groups.csv                                which images show one part
     PRODUCT/labels.jsonl                              which review gave which label
+    PRODUCT/missing.csv                               which reviewed images could not be copied, if any, and why
 
 A name carries the inspection's id, so that an image is found again whatever its label has become.
 """
@@ -14,6 +15,8 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import dataclass
+from enum import StrEnum
 
 from PIL import Image, ImageDraw
 
@@ -26,7 +29,7 @@ GOOD = "good"
 DEFECT = "defect"
 """The folder of defects without a code."""
 UNMARKED = "_no_mask"
-LABELS, GROUPS = "labels.jsonl", "groups.csv"
+LABELS, GROUPS, MISSING = "labels.jsonl", "groups.csv", "missing.csv"
 LARGEST_SHARE = 0.5
 """Boxes that cover more of an image do not say where the defect is, and training refuses such masks as inverted."""
 SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "BMP": ".bmp", "TIFF": ".tif", "WEBP": ".webp"}
@@ -72,6 +75,25 @@ class LabelledImage(Message):
     def to_line(self) -> str:
         """Return it as a line."""
         return self.model_dump_json() + "\n"
+
+
+class MissingReason(StrEnum):
+    """Why the image of a reviewed inspection cannot be exported."""
+
+    NOT_KEPT = "no longer kept"
+    OTHER_BYTES = "the stored image is not the one that was inspected"
+    UNREADABLE = "the store of images did not answer: export again later"
+
+
+@dataclass(frozen=True)
+class MissingImage:
+    """A line of `missing.csv`: a reviewed inspection whose image could not be exported."""
+
+    inspection_id: str
+    serial: str | None
+    label: str
+    """The folder in `test/` that it would lie in."""
+    reason: MissingReason
 
 
 def label_image(result: Result, suffix: str) -> LabelledImage | None:
@@ -164,6 +186,16 @@ def groups_header() -> str:
 def group_line(image: LabelledImage) -> str:
     """Return an image's line of the groups file: the part that it shows, and its lot for people."""
     return csv_line((image.file, image.group, None if image.lot is None else f"lot-{image.lot}"))
+
+
+def missing_header() -> str:
+    """Return the first line of the list of missing images."""
+    return csv_line(("inspection_id", "serial", "label", "reason"))
+
+
+def missing_line(missing: MissingImage) -> str:
+    """Return a missing image's line of that list."""
+    return csv_line((missing.inspection_id, missing.serial, missing.label, missing.reason))
 
 
 def read_label(line: str) -> LabelledImage:

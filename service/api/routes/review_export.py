@@ -3,11 +3,13 @@ where it was interrupted, and updates a folder; this is for a button."""
 
 from __future__ import annotations
 
+import hashlib
+import os
 import tempfile
 import zipfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import IO, Annotated, Any
 
 import structlog
 from fastapi import APIRouter, Query
@@ -26,16 +28,21 @@ from service.storage.artifacts import ArtifactNotFound, ArtifactStore, Artifacts
 from service.storage.labelled_data import (
     GROUPS,
     LABELS,
+    MISSING,
+    MissingImage,
+    MissingReason,
     draw_mask,
     group_line,
     groups_header,
     label_image,
+    missing_header,
+    missing_line,
     suffix_of,
 )
 
 PAGE = 50
 HELD_BYTES = 1 << 20
-"""Of the lists that stand at the end of the file; what is more waits on the disk."""
+"""Of an image, and of each list that stands at the end of the file; what is more waits on the disk."""
 
 router = APIRouter(tags=["reviews"])
 log = structlog.get_logger(__name__)
@@ -60,8 +67,8 @@ class ExportQuery(BaseModel):
 async def export(services: ServicesDep, query: Annotated[ExportQuery, Query()]) -> StreamingResponse:
     """Return a ZIP file with a data folder that training and evaluation read, as `glad reviews export` makes it.
 
-    Images are read a piece at a time, so that the size of the file costs no memory. Images that are no longer kept are
-    left out.
+    Images are read a piece at a time, so that the size of the file costs no memory. An image that cannot be had, such
+    as one that is no longer kept, is left out; `missing.csv` in the file names each of them and says why.
     """
     try:
         await services.threads.images.run(services.artifact_home.check)
@@ -113,15 +120,21 @@ class _Sink:
 
 
 async def _zip(services: Services, query: ExportQuery) -> AsyncIterator[bytes]:
-    """Yield the file as it is made."""
+    """Yield the file as it is made.
+
+    It ends as a whole file whatever happens to the images. Only where the list of inspections itself ends early, as
+    when Redis goes away, is it cut off: then nobody could say what is missing.
+    """
     sink, filters = _Sink(), HistoryFilter(product=query.product, reviewed=True, since=query.since)
     with (
         tempfile.SpooledTemporaryFile(HELD_BYTES) as groups,
         tempfile.SpooledTemporaryFile(HELD_BYTES) as labels,
+        tempfile.SpooledTemporaryFile(HELD_BYTES) as missing,
         zipfile.ZipFile(sink, "w") as file,
     ):
-        made = _ZipInTheMaking(file, sink, groups, labels)
+        made = _ZipInTheMaking(file, sink, groups, labels, missing)
         groups.write(groups_header().encode())
+        missing.write(missing_header().encode())
         position, more = None, True
         while more:
             page = await services.history.page(filters, after=position, limit=PAGE)
@@ -129,48 +142,95 @@ async def _zip(services: Services, query: ExportQuery) -> AsyncIterator[bytes]:
             for result in page.results:
                 async for piece in _image(services, query, result, made):
                     yield piece
-        for name, lines in ((GROUPS, made.groups), (LABELS, made.labels)):
-            lines.seek(0)
-            with made.file.open(_entry(f"{query.product}/{name}"), "w") as entry:
-                while content := lines.read(PIECE_BYTES):
-                    entry.write(content)
-                    yield made.sink.take()
-        made.file.close()
-        yield made.sink.take()
+        lists = {GROUPS: groups, LABELS: labels}
+        if made.left_out:
+            lists[MISSING] = missing
+            file.comment = made.in_words(query.product).encode()
+            log.warning("reviewed images left out", product=query.product, left_out=made.left_out, sent=made.images)
+        for name, lines in lists.items():
+            async for piece in _copied(lines, f"{query.product}/{name}", made):
+                yield piece
+        file.close()
+        yield sink.take()
 
 
-@dataclass(frozen=True)
+@dataclass
 class _ZipInTheMaking:
     file: zipfile.ZipFile
     sink: _Sink
-    groups: tempfile.SpooledTemporaryFile[bytes]
-    labels: tempfile.SpooledTemporaryFile[bytes]
+    groups: IO[bytes]
+    labels: IO[bytes]
+    missing: IO[bytes]
+    images: int = 0
+    left_out: int = 0
+
+    def leave_out(self, missing: MissingImage) -> None:
+        """Note an image that cannot be had."""
+        self.left_out += 1
+        self.missing.write(missing_line(missing).encode())
+
+    def in_words(self, product: str) -> str:
+        """Return how much is missing, as the comment that unpacking programs show."""
+        reviewed = self.images + self.left_out
+        return f"{self.left_out} of {reviewed} reviewed images are missing: {product}/{MISSING} says which and why"
 
 
 async def _image(services: Services, query: ExportQuery, result: Result, made: _ZipInTheMaking) -> AsyncIterator[bytes]:
     """Yield the bytes of an inspection's image and mask, and note them in the lists."""
-    store, ref = services.artifacts, ArtifactStore.ref(result.id, IMAGE)
-    try:
-        first = await services.threads.images.run(store.get_piece, ref, 0, PIECE_BYTES)
-        size = await services.threads.images.run(store.size, ref)
-    except ArtifactNotFound:
-        log.info("reviewed image left out", inspection_id=result.id, reason="no longer kept")
+    draft = label_image(result, "")
+    if draft is None or (query.audit_only and draft.audit is None):
         return
-    image = label_image(result, suffix_of(first))
-    if image is None or (query.audit_only and image.audit is None):
+    content = await services.threads.images.run(_whole_image, services.artifacts, result)
+    if isinstance(content, MissingReason):
+        made.leave_out(MissingImage(result.id, result.serial, draft.label, content))
         return
-    with made.file.open(_entry(f"{result.product}/{image.file}", size), "w") as entry:
-        entry.write(first)
-        yield made.sink.take()
-        for start in range(len(first), size, PIECE_BYTES):
-            entry.write(await services.threads.images.run(store.get_piece, ref, start, PIECE_BYTES))
-            yield made.sink.take()
+    with content:
+        image = label_image(result, suffix_of(content.read(PIECE_BYTES)))
+        assert image is not None, "it has a label with any suffix"
+        async for piece in _copied(content, f"{result.product}/{image.file}", made):
+            yield piece
     if image.mask is not None:
         mask = await services.threads.images.run(draw_mask, result, image.review)
         made.file.writestr(_entry(f"{result.product}/{image.mask}"), mask)
     made.groups.write(group_line(image).encode())
     made.labels.write(image.to_line().encode())
+    made.images += 1
     yield made.sink.take()
+
+
+def _whole_image(store: ArtifactStore, result: Result) -> IO[bytes] | MissingReason:
+    """Return a copy of an inspection's image, or the reason why there is none. Blocks.
+
+    The image is copied before its part of the ZIP file begins: retention may remove it between two pieces.
+    """
+    ref, digest = ArtifactStore.ref(result.id, IMAGE), hashlib.sha256()
+    copy = tempfile.SpooledTemporaryFile(HELD_BYTES)  # noqa: SIM115 - whoever gets it closes it
+    try:
+        for start in range(0, store.size(ref), PIECE_BYTES):
+            piece = store.get_piece(ref, start, PIECE_BYTES)
+            digest.update(piece)
+            copy.write(piece)
+        copy.seek(0)
+        if result.image_sha256 in (None, digest.hexdigest()):
+            return copy
+        reason = MissingReason.OTHER_BYTES
+    except ArtifactNotFound:
+        reason = MissingReason.NOT_KEPT
+    except ArtifactsUnavailable as error:
+        log.error("reviewed image not exported", inspection_id=result.id, error=str(error))
+        reason = MissingReason.UNREADABLE
+    copy.close()
+    return reason
+
+
+async def _copied(content: IO[bytes], name: str, made: _ZipInTheMaking) -> AsyncIterator[bytes]:
+    """Yield the bytes of the ZIP file while a file of it is copied into it."""
+    size = content.seek(0, os.SEEK_END)
+    content.seek(0)
+    with made.file.open(_entry(name, size), "w") as entry:
+        while piece := content.read(PIECE_BYTES):
+            entry.write(piece)
+            yield made.sink.take()
 
 
 def _entry(name: str, size: int = 0) -> zipfile.ZipInfo:

@@ -7,7 +7,7 @@ import io
 import json
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from service.api.running_exports import MOST_EXPORTS
 from service.cli.reviews import app
 from service.queue import keys
 from service.settings import Settings
+from service.storage.artifacts import ArtifactStore
 from tests.support.http_server import server_on
 from tests.support.line import picture
 from tests.support.processes import eventually
@@ -209,11 +210,78 @@ def test_the_zip_file_is_the_folder(service: Client, export: Export, tmp_path: P
     assert found == {name: (root / name).read_bytes() for name in files(root)}
 
 
-def test_so_many_exports_are_sent_at_a_time_and_one_that_is_left_makes_room(service: Client) -> None:
+def test_a_zip_file_whose_images_are_swept_while_it_is_sent_ends_whole_and_names_what_is_missing(
+    service: Client, settings: Settings
+) -> None:
+    large, swept, changed, last = (
+        service.inspect("toy", content, fields={"serial": serial})
+        for content, serial in (
+            (more_than_a_connection_holds(), "-1"),
+            (picture(), "=2"),
+            (picture(colour="navy"), "3"),
+            (picture(colour="olive"), "4"),
+        )
+    )
+    for one in (large, swept, changed, last):
+        review(service, one, "ok")
+    images = ArtifactStore(settings.artifacts)
+    received = bytearray()
+    with (
+        httpx.Client() as http,
+        suppress(httpx.RemoteProtocolError),  # cut off
+        http.stream("GET", f"{service.url}/v1/reviews/export.zip", params={"product": "toy"}) as answer,
+    ):
+        pieces = answer.iter_raw()
+        received += next(pieces)
+        for one in (large, swept):
+            images.remove(ArtifactStore.ref(one.id, "image"))
+        images.put(changed.id, "image", b"other bytes")
+        received.extend(b"".join(pieces))
+    assert zipfile.is_zipfile(io.BytesIO(received))
+    with zipfile.ZipFile(io.BytesIO(received)) as file:
+        assert file.testzip() is None
+        assert file.comment == b"2 of 4 reviewed images are missing: toy/missing.csv says which and why"
+        assert file.read("toy/missing.csv").decode() == (
+            "inspection_id,serial,label,reason\r\n"
+            f"{swept.id},'=2,good,no longer kept\r\n"
+            f"{changed.id},3,good,the stored image is not the one that was inspected\r\n"
+        )
+        assert {name.rpartition("/")[2] for name in file.namelist()} == {
+            f"1_{large.id}.bmp",
+            f"4_{last.id}.png",
+            "groups.csv",
+            "labels.jsonl",
+            "missing.csv",
+        }
+        assert len(file.read("toy/labels.jsonl").splitlines()) == len(file.read("toy/groups.csv").splitlines()) - 1 == 2
+
+
+def test_a_folder_names_what_is_missing_until_it_is_there(
+    service: Client, export: Export, tmp_path: Path, settings: Settings
+) -> None:
+    kept, changed = inspect(service), inspect(service, "navy", serial="=1")
+    for one in (kept, changed):
+        review(service, one, "defect")
+    images, missing = ArtifactStore(settings.artifacts), tmp_path / "out" / "toy" / "missing.csv"
+    images.put(changed.id, "image", b"other bytes")
+    assert [label["inspection_id"] for label in export()] == [kept.id]
+    reason = "the stored image is not the one that was inspected"
+    assert missing.read_text().splitlines()[1:] == [f"{changed.id},'=1,defect_no_mask,{reason}"]
+    images.put(changed.id, "image", picture(colour="navy"))
+    assert len(export()) == 2
+    assert not missing.exists()
+
+
+def more_than_a_connection_holds() -> bytes:
+    """An image of 12 MB: the service waits for a client that does not read."""
     noise = np.random.default_rng(0).integers(0, 256, (2000, 2000, 3), np.uint8)
     content = io.BytesIO()
-    Image.fromarray(noise).save(content, "BMP")  # more than connections hold for a client that does not read
-    review(service, service.inspect("toy", content.getvalue()), "ok")
+    Image.fromarray(noise).save(content, "BMP")
+    return content.getvalue()
+
+
+def test_so_many_exports_are_sent_at_a_time_and_one_that_is_left_makes_room(service: Client) -> None:
+    review(service, service.inspect("toy", more_than_a_connection_holds()), "ok")
     url, query = f"{service.url}/v1/reviews/export.zip", {"product": "toy"}
     with ExitStack() as stack:
         http = stack.enter_context(httpx.Client())
