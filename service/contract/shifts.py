@@ -75,13 +75,13 @@ def find_zone(name: str) -> tzinfo:
         ValueError: if this machine does not know it.
     """
     if name == "UTC":
-        return UTC  # also where the system has no time zones
+        return UTC
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise ValueError(
             f"{name!r} is no time zone that this machine knows: write such as Europe/Berlin or Asia/Shanghai; if it "
-            "is one, install the package tzdata"
+            "is a new one, update the package tzdata (pip install --upgrade tzdata)"
         ) from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zoneinfo
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
@@ -76,6 +77,17 @@ def test_hours_are_those_of_the_clock_on_the_wall() -> None:
     hour_of = wall_hours(find_zone("Asia/Kolkata"))  # 5:30 ahead of UTC
     moment = datetime(2026, 11, 23, 4, 10, tzinfo=UTC)  # 09:40
     assert hour_of(round(moment.timestamp() * 1000)) / 1000 == datetime(2026, 11, 23, 3, 30, tzinfo=UTC).timestamp()
+
+
+def test_zones_are_known_where_the_system_has_none_as_on_windows_and_in_slim_containers() -> None:
+    known = zoneinfo.TZPATH
+    zoneinfo.reset_tzpath(to=())
+    zoneinfo.ZoneInfo.clear_cache()
+    try:
+        assert "Asia/Shanghai" in zoneinfo.available_timezones()
+        assert find_zone("Asia/Shanghai").utcoffset(datetime(2026, 11, 30)) == timedelta(hours=8)
+    finally:
+        zoneinfo.reset_tzpath(to=known)
 
 
 def test_shifts_are_set_as_text_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
