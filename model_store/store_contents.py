@@ -54,7 +54,7 @@ class StoreContents:
         Raises:
             UnsupportedStore: if the root is not a local folder.
         """
-        self.root = _local_folder(root)
+        self.root = store_folder(root)
         self._shipped, self.keys = shipped, keys
         self._layers = Layers((self.root,) if shipped is None else (self.root, shipped), keys)
         self._was_there = self.root.is_dir()
@@ -235,7 +235,12 @@ def _checked(name: str, refusal: type[StoreError]) -> str:
         raise refusal(str(error)) from error
 
 
-def _local_folder(root: Path | str) -> Path:
+def store_folder(root: Path | str) -> Path:
+    """Return the folder that a path or file:// URL of a store names.
+
+    Raises:
+        UnsupportedStore: if it is another URL.
+    """
     if isinstance(root, Path):
         return root
     address = urlsplit(root)

@@ -166,7 +166,8 @@ class Settings(BaseSettings):
         default_factory=default_data_dir, description="folder of everything that one machine keeps"
     )
     store: StoreFolder | None = Field(
-        None, description="folder or URL of bundles and product states; default: `store/` in the data folder"
+        None,
+        description="folder, or its file:// URL, of bundles and product states; default: `store/` in the data folder",
     )
     bundle_keys: BundleKeys = Field(
         (),
@@ -338,7 +339,7 @@ class Settings(BaseSettings):
 
     @property
     def store_url(self) -> str:
-        """Folder or URL of bundles and product states."""
+        """Folder, or its file:// URL, of bundles and product states."""
         return self.store or str(self.data_dir / "store")
 
     @property

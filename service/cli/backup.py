@@ -41,7 +41,7 @@ def backup(
     settings = load_settings(data_dir=data_dir)
     made = _run(lambda: make_backup(settings, folder, _print_step, redis_bin))
     record = read_record(made)
-    for url in record.elsewhere:
+    if (url := record.artifacts_elsewhere) is not None:
         print(f"glad backup: {url} is not in the backup: back it up by its own means", file=sys.stderr)
     print(f"{made}  {record.files} files, {record.bytes / 1e6:.1f} MB")
 

@@ -18,6 +18,7 @@ from uuid import uuid4
 import redis
 
 from model_store.files import hash_file, make_folder, sync_folder, write_file
+from model_store.store_contents import store_folder
 from service.host.private_redis import find_or_start_redis
 from service.maintenance.backup.record import ARTIFACTS, RDB, RECORD, STORE, BackupError, Record, newest
 from service.maintenance.backup.redis_dump import find_cli, save_rdb
@@ -98,7 +99,7 @@ def _fill(
 ) -> None:
     """Everything of a backup, its record last."""
     check_schema(client)
-    made_at, artifacts, store = datetime.now(UTC), local_folder(settings.artifacts), local_folder(settings.store_url)
+    made_at, artifacts, store = datetime.now(UTC), local_folder(settings.artifacts), store_folder(settings.store_url)
     with _no_sweep(client) as beat, SumsFile(target) as sums:
         say("Redis")
         snapshot(target / RDB)
@@ -116,7 +117,6 @@ def _fill(
         files=sums.files,
         bytes=sums.bytes,
         artifacts_elsewhere=settings.artifacts if artifacts is None else None,
-        store_elsewhere=settings.store_url if store is None else None,
     )
     write_file(target / RECORD, record.model_dump_json(indent=2).encode())
 
@@ -138,6 +138,6 @@ def _no_sweep(client: redis.Redis) -> Iterator[Beat]:
 
 
 def _refuse_inside(settings: Settings, folder: Path) -> None:
-    for source in (local_folder(settings.artifacts), local_folder(settings.store_url)):
+    for source in (local_folder(settings.artifacts), store_folder(settings.store_url)):
         if source is not None and folder.resolve().is_relative_to(source.resolve()):
             raise BackupError(f"{folder} lies in {source}, which is to be copied: give a folder elsewhere")

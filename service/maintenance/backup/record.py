@@ -43,13 +43,6 @@ class Record(Message):
     bytes: int
     artifacts_elsewhere: str | None = None
     """The URL of artifacts that are no local folder: they are not in the backup."""
-    store_elsewhere: str | None = None
-    """The same of the store of bundles."""
-
-    @property
-    def elsewhere(self) -> tuple[str, ...]:
-        """What is not in the backup."""
-        return tuple(url for url in (self.artifacts_elsewhere, self.store_elsewhere) if url is not None)
 
 
 def read_record(backup: Path) -> Record:

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import redis
 
+from model_store.store_contents import store_folder
 from service.host.private_redis import DataDirLock
 from service.maintenance.backup.record import ARTIFACTS, RDB, RECORD, STORE, SUMS, BackupError, Record, read_compatible
 from service.maintenance.backup.redis_dump import LOADED, load_rdb
@@ -61,19 +62,14 @@ def _bring_back(backup: Path, record: Record, places: Mapping[str, Path], say: S
 
 def _places(settings: Settings, record: Record) -> dict[str, Path]:
     """Where files go, by label."""
-    artifacts, store = local_folder(settings.artifacts), local_folder(settings.store_url)
+    artifacts = local_folder(settings.artifacts)
     if artifacts is None and record.artifacts_elsewhere is None:
         raise BackupError(
             f"the backup holds artifacts, and GLAD_ARTIFACTS_URL is {settings.artifacts}: restore into a folder (leave "
             "it unset), and copy that to the store with its own tools"
         )
-    if store is None and record.store_elsewhere is None:
-        raise BackupError(
-            f"the backup holds bundles, and GLAD_STORE is {settings.store_url}: restore into a folder (leave it "
-            "unset), and copy that to the store with its own tools"
-        )
-    wanted = {ARTIFACTS: None if record.artifacts_elsewhere else artifacts, STORE: store}
-    return {label: place for label, place in wanted.items() if place is not None}
+    places = {STORE: store_folder(settings.store_url)}
+    return places if artifacts is None or record.artifacts_elsewhere else {ARTIFACTS: artifacts, **places}
 
 
 def _refuse_filled(place: Path) -> None:

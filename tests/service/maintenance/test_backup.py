@@ -18,7 +18,7 @@ from service.contract import DEFAULT_POOL, new_inspection_id
 from service.host.child_process import Child
 from service.host.private_redis import connect_for_command, find_redis, redis_command, socket_path
 from service.maintenance.backup.make import make_backup
-from service.maintenance.backup.record import RDB, RECORD, SUMS, BackupError, read_record
+from service.maintenance.backup.record import RDB, RECORD, STORE, SUMS, BackupError, read_record
 from service.maintenance.backup.restore import restore_backup
 from service.maintenance.backup.sums import Earlier, read_sums
 from service.maintenance.backup.trees import save
@@ -248,16 +248,15 @@ def test_a_list_of_files_that_was_cut_off_is_found_at_the_restore(plant: Plant, 
 
 
 def test_what_lies_elsewhere_is_told_and_not_looked_for_at_the_restore(plant: Plant, tmp_path: Path) -> None:
-    elsewhere = plant[0].model_copy(update={"artifacts_url": "s3://parts/line", "store": "s3://bundles"})
+    elsewhere = plant[0].model_copy(update={"artifacts_url": "s3://parts/line"})
     made = make_backup(elsewhere, tmp_path / "backups", quiet)
-    assert read_record(made).elsewhere == ("s3://parts/line", "s3://bundles")
-    assert [name for name, _ in read_sums(made)] == [RDB]
+    assert read_record(made).artifacts_elsewhere == "s3://parts/line"
+    assert {name.partition("/")[0] for name, _ in read_sums(made)} == {RDB, STORE}
     restore_backup(elsewhere.model_copy(update={"data_dir": tmp_path / "new"}), made, quiet)
+    assert not (tmp_path / "new" / "artifacts").exists()
     whole = backup(plant, tmp_path)
-    with pytest.raises(BackupError, match="the backup holds bundles, and GLAD_STORE is s3://bundles"):
-        restore_backup(
-            elsewhere.model_copy(update={"data_dir": tmp_path / "other", "artifacts_url": None}), whole, quiet
-        )
+    with pytest.raises(BackupError, match="the backup holds artifacts, and GLAD_ARTIFACTS_URL is s3://parts/line"):
+        restore_backup(elsewhere.model_copy(update={"data_dir": tmp_path / "other"}), whole, quiet)
 
 
 def test_a_place_that_holds_something_is_not_overwritten(plant: Plant, tmp_path: Path) -> None:
