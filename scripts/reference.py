@@ -141,8 +141,8 @@ setting.
 *Read by* names the programs that use it; the other programs take it and leave it aside. *commands* are those that run
 without a service, such as `glad inspect` and `glad train`; they run models on torch unless `GLAD_ENGINE` says
 otherwise. `FORWARDED_ALLOW_IPS` (uvicorn's, [security](../security.md#how-often)) and `OTEL_EXPORTER_OTLP_ENDPOINT`
-([traces](../telemetry.md#traces)) are read too; `GLAD_URL` and `GLAD_API_KEY` are of [`glad
-camera`](cli.md#glad-camera).
+([traces](../telemetry.md#traces)) are read too; `GLAD_URL` and `GLAD_API_KEY` are of the commands that call a
+service, such as [`glad camera`](cli.md#glad-camera); without `GLAD_URL` they look on this machine, at `GLAD_PORT`.
 
 """
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from model_store.cli.common import give_up
-from service.cli.common import LOCAL_SERVICE, ServiceUrl, open_client
+from service.cli.common import ServiceUrl, open_client
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from glad_client.camera.line_camera import CameraShot
 
 
-def camera(  # noqa: PLR0917 - typer passes options by name
+def camera(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", exists=True, file_okay=False, help="Folder of images, with its subfolders.")
     ],
+    *,
     product: Annotated[
         str | None, typer.Option(help="Product of the images; without it, the station's product.")
     ] = None,
@@ -35,7 +36,7 @@ def camera(  # noqa: PLR0917 - typer passes options by name
         str | None, typer.Option(help="Fields from each file's name, such as '(?P<serial>SN[0-9]+)'.")
     ] = None,
     rate: Annotated[float, typer.Option(min=0.01, help="Images per second.")] = 2.0,
-    url: ServiceUrl = LOCAL_SERVICE,
+    url: ServiceUrl,
     key: Annotated[
         str | None, typer.Option(help="API key with the scopes submit and read.", envvar="GLAD_API_KEY")
     ] = None,

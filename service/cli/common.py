@@ -5,6 +5,7 @@ Imports stand inside the functions, so that reading a command's help loads neith
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -29,14 +30,36 @@ RedisBin = Annotated[
     Path | None,
     typer.Option(exists=True, dir_okay=False, help="The redis-server to start while `glad serve` does not run."),
 ]
-ServiceUrl = Annotated[str, typer.Option("--url", help="Address of the service.", envvar="GLAD_URL")]
+DEFAULT_PORT = 8000
+
+
+def local_address() -> str:
+    """Return the address of a service on this machine: at the port that GLAD_PORT sets for `glad serve`.
+
+    If GLAD_PORT is no port, the command ends; 0, any free one, says nothing of where the service is.
+    """
+    port = os.environ.get("GLAD_PORT", "").strip()
+    if port and not (port.isascii() and port.isdecimal() and int(port) <= 65535):
+        give_up(f"GLAD_PORT is {port!r}, and sets where --url looks: give 1 to 65535, or the whole address as --url")
+    return f"http://127.0.0.1:{int(port or 0) or DEFAULT_PORT}"
+
+
+ServiceUrl = Annotated[
+    str,
+    typer.Option(
+        "--url",
+        help="Address of the service.",
+        envvar="GLAD_URL",
+        default_factory=local_address,
+        show_default=f"http://127.0.0.1 at GLAD_PORT, else {DEFAULT_PORT}",
+    ),
+]
 AdminKey = Annotated[
     str | None,
     typer.Option("--key", help="API key with the scope admin; read is enough to look.", envvar="GLAD_API_KEY"),
 ]
 By = Annotated[str | None, typer.Option("--by", help="Who changes it. Default: the name of the API key.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before changing what is inspected by.")]
-LOCAL_SERVICE = "http://127.0.0.1:8000"
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 

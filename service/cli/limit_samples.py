@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.cli.common import LOCAL_SERVICE, AdminKey, AsJson, By, ServiceUrl, Yes, confirm, connected_client
+from service.cli.common import AdminKey, AsJson, By, ServiceUrl, Yes, confirm, connected_client
 
 if TYPE_CHECKING:
     from glad_client.limit_samples import LimitCheck, LimitSample, LimitSamplesView
@@ -24,7 +24,7 @@ Station = Annotated[str, typer.Argument(metavar="STATION", help="The station's n
 
 
 @app.command()
-def show(station: Station, *, url: ServiceUrl = LOCAL_SERVICE, key: AdminKey = None, as_json: AsJson = False) -> None:
+def show(station: Station, *, url: ServiceUrl, key: AdminKey = None, as_json: AsJson = False) -> None:
     """Show a station's limit samples, the last check by them, and the outcome of those before.
 
     Example: glad station limit-samples show line-3
@@ -47,7 +47,7 @@ def set_samples(
     bad: Annotated[list[str] | None, typer.Option(help="Serial of a part known to be bad; again for more.")] = None,
     by: By = None,
     yes: Yes = False,
-    url: ServiceUrl = LOCAL_SERVICE,
+    url: ServiceUrl,
     key: AdminKey = None,
 ) -> None:
     """Set the limit samples of a station; those that were set before are replaced.
@@ -63,7 +63,7 @@ def set_samples(
 
 
 @app.command()
-def check(station: Station, *, by: By = None, url: ServiceUrl = LOCAL_SERVICE, key: AdminKey = None) -> None:
+def check(station: Station, *, by: By = None, url: ServiceUrl, key: AdminKey = None) -> None:
     """Start a check: show the samples to the camera, in any order. The first wrong verdict holds the station.
 
     Example: glad station limit-samples check line-3 --by a.meier
@@ -74,7 +74,7 @@ def check(station: Station, *, by: By = None, url: ServiceUrl = LOCAL_SERVICE, k
 
 
 @app.command()
-def cancel(station: Station, *, by: By = None, url: ServiceUrl = LOCAL_SERVICE, key: AdminKey = None) -> None:
+def cancel(station: Station, *, by: By = None, url: ServiceUrl, key: AdminKey = None) -> None:
     """End the check that runs, without an outcome.
 
     Example: glad station limit-samples cancel line-3

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from model_store.cli.common import explained
-from service.cli.common import LOCAL_SERVICE, AsJson, ServiceUrl, connected_client
+from service.cli.common import AsJson, ServiceUrl, connected_client
 
 if TYPE_CHECKING:
     from glad_client.reviews import DecisionCounts
@@ -48,7 +48,7 @@ def export(
     audit_only: Annotated[
         bool, typer.Option("--audit-only", help="Only images that were drawn for the random audit and judged blind.")
     ] = False,
-    url: ServiceUrl = LOCAL_SERVICE,
+    url: ServiceUrl,
     key: ReadKey = None,
 ) -> None:
     """Copy reviewed images into data folders that training and evaluation read, with masks of the regions drawn.
@@ -80,7 +80,7 @@ def summary(
     *,
     product: Product = None,
     since: Since = None,
-    url: ServiceUrl = LOCAL_SERVICE,
+    url: ServiceUrl,
     key: ReadKey = None,
     as_json: AsJson = False,
 ) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from service.cli import limit_samples
-from service.cli.common import LOCAL_SERVICE, AdminKey, AsJson, By, ServiceUrl, Yes, confirm, connected_client
+from service.cli.common import AdminKey, AsJson, By, ServiceUrl, Yes, confirm, connected_client
 
 if TYPE_CHECKING:
     from glad_client.answers import StationSettings, StationView
@@ -29,7 +29,7 @@ FIELDS = ("product", "lot", "view", "priority", "deadline_ms", "expected_views",
 
 
 @app.command("list")
-def list_stations(*, url: ServiceUrl = LOCAL_SERVICE, key: AdminKey = None, as_json: AsJson = False) -> None:
+def list_stations(*, url: ServiceUrl, key: AdminKey = None, as_json: AsJson = False) -> None:
     """List the stations, with the product that each inspects now.
 
     Example: glad station list --url http://line-server:8000
@@ -47,7 +47,7 @@ def list_stations(*, url: ServiceUrl = LOCAL_SERVICE, key: AdminKey = None, as_j
 
 
 @app.command()
-def show(station: Station, *, url: ServiceUrl = LOCAL_SERVICE, key: AdminKey = None, as_json: AsJson = False) -> None:
+def show(station: Station, *, url: ServiceUrl, key: AdminKey = None, as_json: AsJson = False) -> None:
     """Show a station's settings, and its last changes.
 
     Example: glad station show line-3
@@ -82,7 +82,7 @@ def set_station(
     ] = None,
     by: By = None,
     yes: Yes = False,
-    url: ServiceUrl = LOCAL_SERVICE,
+    url: ServiceUrl,
     key: AdminKey = None,
 ) -> None:
     """Set which product a station inspects from now on, as at a changeover; what is left out gets its default.
@@ -120,7 +120,7 @@ def hold(
     *,
     reason: Annotated[str, typer.Option(help="Why, for those who look at the results.")],
     by: By = None,
-    url: ServiceUrl = LOCAL_SERVICE,
+    url: ServiceUrl,
     key: AdminKey = None,
 ) -> None:
     """Put a station on hold at once: no image that names it passes; what would pass is for review.
@@ -133,9 +133,7 @@ def hold(
 
 
 @app.command()
-def release(
-    station: Station, *, by: By = None, yes: Yes = False, url: ServiceUrl = LOCAL_SERVICE, key: AdminKey = None
-) -> None:
+def release(station: Station, *, by: By = None, yes: Yes = False, url: ServiceUrl, key: AdminKey = None) -> None:
     """Lift a station's hold: its images pass again.
 
     Example: glad station release line-3
@@ -159,7 +157,7 @@ def takt(
     off: Annotated[bool, typer.Option("--off", help="No limit any more.")] = False,
     by: By = None,
     yes: Yes = False,
-    url: ServiceUrl = LOCAL_SERVICE,
+    url: ServiceUrl,
     key: AdminKey = None,
 ) -> None:
     """Set a station's takt: a part that has no verdict by then is for review, and an event says so.
@@ -180,9 +178,7 @@ def takt(
 
 
 @app.command()
-def remove(
-    station: Station, *, by: By = None, yes: Yes = False, url: ServiceUrl = LOCAL_SERVICE, key: AdminKey = None
-) -> None:
+def remove(station: Station, *, by: By = None, yes: Yes = False, url: ServiceUrl, key: AdminKey = None) -> None:
     """Remove a station: from now on its address takes no images. Its changes are kept.
 
     Example: glad station remove line-3

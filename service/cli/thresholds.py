@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from glad_client.types import rfc3339
-from service.cli.common import LOCAL_SERVICE, AdminKey, AsJson, By, ServiceUrl, Yes, confirm, connected_client
+from service.cli.common import AdminKey, AsJson, By, ServiceUrl, Yes, confirm, connected_client
 
 if TYPE_CHECKING:
     from glad_client.answers import BundleView, ThresholdsView
@@ -33,7 +33,7 @@ LIMITS = ("darkest", "brightest", "black_share", "white_share", "sharpness", "li
 
 
 @app.command()
-def show(product: Product, *, url: ServiceUrl = LOCAL_SERVICE, key: AdminKey = None, as_json: AsJson = False) -> None:
+def show(product: Product, *, url: ServiceUrl, key: AdminKey = None, as_json: AsJson = False) -> None:
     """Show the thresholds in force of a product's versions, the active one marked.
 
     Example: glad thresholds show bracket --url http://line-server:8000
@@ -63,7 +63,7 @@ def set_thresholds(
     by: By = None,
     note: Annotated[str | None, typer.Option(help="Why, for the product's record of changes.")] = None,
     yes: Yes = False,
-    url: ServiceUrl = LOCAL_SERVICE,
+    url: ServiceUrl,
     key: AdminKey = None,
 ) -> None:
     """Set thresholds for images that come from now on, after showing what they change; those left out stay.
@@ -87,7 +87,7 @@ def reset(
     last: Last = 1000,
     by: By = None,
     yes: Yes = False,
-    url: ServiceUrl = LOCAL_SERVICE,
+    url: ServiceUrl,
     key: AdminKey = None,
 ) -> None:
     """Go back to the thresholds of the calibration for images that come from now on, after showing what they change.
@@ -113,7 +113,7 @@ def gate(
     last: Last = 1000,
     by: By = None,
     yes: Yes = False,
-    url: ServiceUrl = LOCAL_SERVICE,
+    url: ServiceUrl,
     key: AdminKey = None,
 ) -> None:
     """Set limits of the quality gate for images that come from now on, after showing what they change.
@@ -140,9 +140,7 @@ def gate(
 
 
 @app.command()
-def changes(
-    product: Product, *, url: ServiceUrl = LOCAL_SERVICE, key: AdminKey = None, as_json: AsJson = False
-) -> None:
+def changes(product: Product, *, url: ServiceUrl, key: AdminKey = None, as_json: AsJson = False) -> None:
     """Show who changed a product's active version, thresholds and quality gate, and when; the latest first.
 
     Example: glad thresholds changes bracket

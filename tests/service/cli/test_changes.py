@@ -17,6 +17,8 @@ from typer.testing import CliRunner
 from glad_client.client import Client
 from glad_client.errors import ApiError
 from model_store.store import Store
+from service.cli.camera import camera
+from service.cli.reviews import app as reviews_app
 from service.cli.station import app as station_app
 from service.cli.thresholds import app as thresholds_app
 from service.queue.jobs import JobQueue
@@ -25,10 +27,12 @@ from service.settings import Settings
 from tests.service.conftest import write_toy
 from tests.support.gates import a_gate
 from tests.support.http_server import server_on
-from tests.support.line import make_job, result_of
+from tests.support.line import make_job, picture, result_of
 from tests.support.redis_server import RedisServer
 
 Glad = Callable[..., Any]
+cameras = typer.Typer()
+cameras.command()(camera)
 
 
 @pytest.fixture
@@ -54,6 +58,29 @@ def glad(url: str, monkeypatch: pytest.MonkeyPatch) -> Glad:
         return CliRunner().invoke(app, words)
 
     return call
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (cameras, ["{images}", "--product", "toy", "--no-wait"]),
+        (station_app, ["list"]),
+        (reviews_app, ["summary"]),
+        (thresholds_app, ["show", "toy"]),
+    ],
+    ids=["camera", "station", "reviews", "thresholds"],
+)
+def test_a_command_looks_for_the_service_at_the_port_at_which_this_machine_serves(
+    command: typer.Typer, words: list[str], url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GLAD_URL", raising=False)
+    monkeypatch.setenv("GLAD_PORT", url.rpartition(":")[2])
+    (tmp_path / "part.png").write_bytes(picture())
+    done = CliRunner().invoke(command, [word.format(images=tmp_path) for word in words])
+    assert done.exit_code == 0, done.output
+    monkeypatch.setenv("GLAD_PORT", "8o00")
+    refused = CliRunner().invoke(command, [word.format(images=tmp_path) for word in words])
+    assert (refused.exit_code, "GLAD_PORT is '8o00'" in refused.stderr) == (1, True)
 
 
 def test_limits_of_the_gate_are_shown_asked_for_and_recorded(glad: Glad, store: Path) -> None:
