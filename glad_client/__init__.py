@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from glad_client.client import Client
     from glad_client.errors import ApiError, ClientError, NotFinished, UnexpectedAnswer, Unreachable
     from glad_client.limit_samples import LimitSample, LimitSamplesView
+    from glad_client.part_statistics import ShiftList, Statistics
     from glad_client.results import (
         Decision,
         Disposition,
@@ -54,7 +55,6 @@ if TYPE_CHECKING:
         ReviewTask,
     )
     from glad_client.sse import ServerEvent
-    from glad_client.statistics import ShiftList, Statistics
 
 _MODULES = {
     "answers": (
@@ -88,7 +88,7 @@ _MODULES = {
     ),
     "reviews": ("BlindInspection", "DefectKind", "ReviewPlan", "ReviewPlanSettings", "ReviewSummary", "ReviewTask"),
     "sse": ("ServerEvent",),
-    "statistics": ("ShiftList", "Statistics"),
+    "part_statistics": ("ShiftList", "Statistics"),
 }
 __all__ = [
     "ApiError",

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
+from glad_client.fields import InspectionId, Message, Name, NotBool, Text, Timestamp
 from glad_client.results import PartDisposition, Priority, Result, State, Thresholds, Verdict
-from glad_client.types import InspectionId, Message, Name, NotBool, Text, Timestamp
 
 PicturesWhen = Literal["always", "on_demand"]
 """When the pictures of a part that passes are drawn: at once, or when somebody asks for one."""

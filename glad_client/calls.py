@@ -31,12 +31,12 @@ from glad_client.answers import (
     ThresholdsView,
 )
 from glad_client.errors import ApiError, NotFinished, UnexpectedAnswer, Unreachable, problem_of
+from glad_client.fields import LONGEST_WAIT_S, ArtifactName, Message, ScreenPictureName, rfc3339
 from glad_client.limit_samples import LimitSample, LimitSamplesView
+from glad_client.part_statistics import ShiftList, Statistics
 from glad_client.product_answers import GateDistribution, GateLimitsView, ProductChanges, ScoreDistribution
 from glad_client.results import Decision, Result
 from glad_client.retries import Patience, PauseStep, RequestStep, Steps, pause_s
-from glad_client.statistics import ShiftList, Statistics
-from glad_client.types import LONGEST_WAIT_S, ArtifactName, Message, ScreenPictureName, rfc3339
 
 HISTORY_PAGE = 500
 Image = bytes | PathLike[str] | str

@@ -31,14 +31,14 @@ from glad_client.answers import (
 )
 from glad_client.calls import HISTORY_PAGE, ApiCalls, Image, image_bytes, submission_path
 from glad_client.errors import ApiError, problem_of
+from glad_client.fields import ArtifactName, ScreenPictureName
 from glad_client.limit_samples import LimitSample, LimitSamplesView
+from glad_client.part_statistics import ShiftList, Statistics
 from glad_client.product_answers import GateDistribution, GateLimitsView, ProductChanges, ScoreDistribution
 from glad_client.results import Decision, Result
 from glad_client.retries import EventCursor, Patience, PauseStep, RequestStep, StepResult, Steps
 from glad_client.reviewing import ReviewCalls, Reviewing
 from glad_client.sse import EventReader, ServerEvent
-from glad_client.statistics import ShiftList, Statistics
-from glad_client.types import ArtifactName, ScreenPictureName
 
 CONNECTIONS = 64
 EXAMPLE_URL = "http://127.0.0.1:8000"

@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
+from glad_client.fields import InspectionId, Message, Note, Text, Timestamp
 from glad_client.results import LimitSampleKind, Verdict
-from glad_client.types import InspectionId, Message, Note, Text, Timestamp
 
 MOST_LIMIT_SAMPLES = 100
 """Of one station."""

@@ -7,8 +7,8 @@ from typing import Literal
 from pydantic import ConfigDict, Field
 
 from glad_client.answers import MAX_EFFECT_READ, SHOWN_EXAMPLES, GateLimits
+from glad_client.fields import InspectionId, Message, Timestamp
 from glad_client.results import Thresholds
-from glad_client.types import InspectionId, Message, Timestamp
 
 
 class ValueRange(Message):

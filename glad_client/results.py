@@ -13,7 +13,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from glad_client.types import ArtifactName, InspectionId, Message, Metadata, Name, Note, Sha256, Text, Timestamp
+from glad_client.fields import ArtifactName, InspectionId, Message, Metadata, Name, Note, Sha256, Text, Timestamp
 
 MAX_REGIONS = 256
 """A result keeps this many regions, those with the highest peaks; the mask shows the rest."""

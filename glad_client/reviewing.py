@@ -18,6 +18,7 @@ from pydantic import RootModel
 
 from glad_client.answers import Part
 from glad_client.calls import ApiCalls, api_path, read_answer
+from glad_client.fields import rfc3339
 from glad_client.results import Decision, Disposition, DrawnRegion
 from glad_client.retries import RequestStep, Steps
 from glad_client.reviews import (
@@ -28,7 +29,6 @@ from glad_client.reviews import (
     ReviewSummary,
     ReviewTask,
 )
-from glad_client.types import rfc3339
 
 T = TypeVar("T")
 

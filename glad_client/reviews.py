@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, StringConstraints, field_validator
 
+from glad_client.fields import ArtifactName, InspectionId, Message, Name, Sha256, Text, Timestamp
 from glad_client.results import DefectCode, Result, State, Traceability
-from glad_client.types import ArtifactName, InspectionId, Message, Name, Sha256, Text, Timestamp
 
 ReviewTaskName = Literal["queue", "audit", "double_read"]
 CLAIM_S = 120

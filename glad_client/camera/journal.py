@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from pydantic import ValidationError
 
-from glad_client.types import Message
+from glad_client.fields import Message
 
 JOURNAL = ".glad-sent.jsonl"
 _SPARE_LINES = 1000

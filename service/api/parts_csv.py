@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from glad_client.types import rfc3339
+from glad_client.fields import rfc3339
 from model_store.csv_lines import csv_line
 from service.queue.clock import from_ms
 from service.queue.parts import CountedPart, disposition_of

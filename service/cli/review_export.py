@@ -16,8 +16,8 @@ from pathlib import Path
 
 from glad_client.client import Client
 from glad_client.errors import ApiError
+from glad_client.fields import rfc3339
 from glad_client.results import Result
-from glad_client.types import rfc3339
 from model_store.files import make_folder, replace_file
 from service.storage.labelled_data import (
     GROUPS,

@@ -6,6 +6,24 @@ These two, and all that they are made of, are the contract with the world outsid
 Stored JSON is read leniently (unknown fields are ignored), so that old and new processes can share a queue.
 """
 
+from glad_client.fields import (
+    ARTIFACT_NAMES,
+    LONGEST_WAIT_S,
+    MAX_METADATA_BYTES,
+    SCREEN_PICTURE_NAMES,
+    ArtifactName,
+    InspectionId,
+    Message,
+    Metadata,
+    NotBool,
+    Note,
+    Person,
+    ScreenPictureName,
+    Text,
+    Timestamp,
+    parse_inspection_id,
+    rfc3339,
+)
 from glad_client.results import (
     FINAL_STATES,
     MAX_DRAWN_REGIONS,
@@ -33,42 +51,7 @@ from glad_client.results import (
     Traceability,
     Verdict,
 )
-from glad_client.types import (
-    ARTIFACT_NAMES,
-    LONGEST_WAIT_S,
-    MAX_METADATA_BYTES,
-    SCREEN_PICTURE_NAMES,
-    ArtifactName,
-    InspectionId,
-    Message,
-    Metadata,
-    NotBool,
-    Note,
-    Person,
-    ScreenPictureName,
-    Text,
-    Timestamp,
-    parse_inspection_id,
-    rfc3339,
-)
-from service.contract.job import (
-    DEFAULT_POOL,
-    MAX_JOB_BYTES,
-    Job,
-    JobTooLarge,
-    PinnedGateLimits,
-    PinnedThresholds,
-)
-from service.contract.result import (
-    Findings,
-    done_result,
-    ended_result,
-    overtime_result,
-    quality_from_reasons,
-    unfit_result,
-    waiting_result,
-)
-from service.contract.types import (
+from service.contract.fields import (
     CALLS_OF_STATIONS,
     DRAWING,
     HEAT,
@@ -87,6 +70,23 @@ from service.contract.types import (
     check_station,
     new_inspection_id,
     now,
+)
+from service.contract.job import (
+    DEFAULT_POOL,
+    MAX_JOB_BYTES,
+    Job,
+    JobTooLarge,
+    PinnedGateLimits,
+    PinnedThresholds,
+)
+from service.contract.result import (
+    Findings,
+    done_result,
+    ended_result,
+    overtime_result,
+    quality_from_reasons,
+    unfit_result,
+    waiting_result,
 )
 
 __all__ = [

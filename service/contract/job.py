@@ -8,8 +8,8 @@ from typing import Any, Self
 from pydantic import ConfigDict, Field
 
 from glad.quality_gate.limits import QualityGate
+from glad_client.fields import InspectionId, Name, Sha256, Text, Timestamp
 from glad_client.results import LimitSampleKind, Priority, Thresholds, Traceability
-from glad_client.types import InspectionId, Name, Sha256, Text, Timestamp
 from model_store.manifest import Verdict, VerdictThresholds
 from model_store.product_state import GateOverrides, PicturesWhen
 

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import Field
 
 from glad.quality_gate.limits import GateMeasures, Unfit
+from glad_client.fields import ArtifactName, Message
 from glad_client.results import (
     MAX_REGIONS,
     BundleId,
@@ -24,9 +25,8 @@ from glad_client.results import (
     Timings,
     Verdict,
 )
-from glad_client.types import ArtifactName, Message
+from service.contract.fields import IMAGE, artifact_links, now
 from service.contract.job import Job, PinnedThresholds
-from service.contract.types import IMAGE, artifact_links, now
 
 
 class Findings(Message):

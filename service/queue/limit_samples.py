@@ -16,8 +16,8 @@ import redis.asyncio
 from pydantic import ValidationError
 
 from glad_client.answers import StationChange
+from glad_client.fields import Text
 from glad_client.limit_samples import CheckedSample, LimitCheck, LimitSample, LimitSamplesView
-from glad_client.types import Text
 from service.contract import Event, Message, Result, Timestamp, Verdict
 from service.queue import keys
 from service.queue.clock import redis_now

@@ -21,8 +21,8 @@ from enum import StrEnum
 from PIL import Image, ImageDraw
 
 from glad.image_codec import ImageError, sniff_format
+from glad_client.fields import InspectionId, Message, Name, Sha256, Text, Timestamp
 from glad_client.results import BundleId, Decision, Result, Review, Thresholds, Verdict
-from glad_client.types import InspectionId, Message, Name, Sha256, Text, Timestamp
 from model_store.csv_lines import csv_line
 
 GOOD = "good"

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 import glad_client
 from glad.quality_gate import limits
-from glad_client import answers, results, types
+from glad_client import answers, fields, results
 from model_store import manifest, product_state
 
 
@@ -25,12 +25,12 @@ def test_the_contract_has_the_limits_names_and_choices_of_the_store() -> None:
     limits_in_store = manifest.VerdictThresholds.model_json_schema()["properties"]
     assert results.Thresholds.model_json_schema()["properties"] == limits_in_store
     assert answers.PicturesWhen == product_state.PicturesWhen
-    assert TypeAdapter(types.Sha256).json_schema() == TypeAdapter(manifest.Sha256).json_schema()
+    assert TypeAdapter(fields.Sha256).json_schema() == TypeAdapter(manifest.Sha256).json_schema()
 
 
 @pytest.mark.parametrize("name", ["bracket", "kx-42.b_1", "0", "a" * 64, "a" * 65, "", "A", "-a", "a..b", "a/b", "a\n"])
 def test_a_name_is_allowed_where_the_store_allows_it(name: str) -> None:
-    assert is_valid(types.Name, name) is is_valid(manifest.Name, name)
+    assert is_valid(fields.Name, name) is is_valid(manifest.Name, name)
 
 
 def is_valid(kind: Any, value: str) -> bool:

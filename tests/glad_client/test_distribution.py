@@ -105,3 +105,8 @@ def test_the_old_name_still_leads_to_the_client_and_warns() -> None:
 def test_the_types_of_the_contract_load_no_http(environment: Path) -> None:
     code = "import sys, glad_client.results, glad_client.answers; sys.exit('httpx' in sys.modules)"
     assert subprocess.run([environment, "-c", code], check=False).returncode == 0
+
+
+def test_no_module_hides_one_of_the_standard_library_from_a_python_that_runs_in_its_folder() -> None:
+    modules = {file.stem for file in (ROOT / "glad_client").rglob("*.py")} - {"__init__"}
+    assert modules & sys.stdlib_module_names == set()

@@ -17,7 +17,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.types import Receive, Scope, Send
 
-from glad_client.types import Name, Timestamp
+from glad_client.fields import Name, Timestamp
 from service.api.dependencies import Services, ServicesDep
 from service.api.openapi import operations as documents
 from service.api.routes.artifacts import PIECE_BYTES

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from redis.exceptions import RedisError
 
+from glad_client.fields import Name, Timestamp
 from glad_client.reviews import (
     BlindInspection,
     ClaimRenewal,
@@ -16,7 +17,6 @@ from glad_client.reviews import (
     ReviewSummary,
     ReviewTask,
 )
-from glad_client.types import Name, Timestamp
 from service.api.dependencies import CallerDep, InspectionPath, Services, ServicesDep
 from service.api.openapi import operations as documents
 from service.api.problems import memory_is_for_images, unknown_inspection

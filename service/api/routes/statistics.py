@@ -13,7 +13,7 @@ from typing import Annotated, TypeVar
 from fastapi import APIRouter, Header, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from glad_client.statistics import (
+from glad_client.part_statistics import (
     DefectCodePartCounts,
     DispositionCounts,
     HourPartCounts,

@@ -9,7 +9,7 @@ from uuid import UUID
 import uuid6
 from pydantic import AfterValidator
 
-from glad_client.types import (
+from glad_client.fields import (
     ARTIFACT_NAMES,
     SCREEN_PICTURE_NAMES,
     ArtifactName,

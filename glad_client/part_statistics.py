@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import ConfigDict, Field
 
-from glad_client.types import Message, Text, Timestamp
+from glad_client.fields import Message, Text, Timestamp
 
 
 class PartCounts(Message):
