@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import datetime
-from types import TracebackType
-from typing import Self, TypeVar
 
 import httpx
 
@@ -22,44 +20,30 @@ from glad_client.answers import (
     ThresholdsView,
 )
 from glad_client.calls import HISTORY_PAGE, ApiCalls, Image, image_bytes, submission_path
-from glad_client.client import connection_options
-from glad_client.errors import ApiError, problem_of
+from glad_client.connection import AsyncConnection
+from glad_client.errors import ApiError
 from glad_client.fields import ArtifactName, ScreenPictureName
 from glad_client.limit_samples import LimitSample, LimitSamplesView
 from glad_client.part_statistics import ShiftList, Statistics
 from glad_client.product_answers import GateDistribution, GateLimitsView, ProductChanges, ScoreDistribution
 from glad_client.results import Decision, Result
-from glad_client.retries import EventCursor, Patience, PauseStep, RequestStep, StepResult, Steps
+from glad_client.retries import EventCursor, Patience
 from glad_client.reviewing import AsyncReviewing, ReviewCalls
-from glad_client.sse import EventReader, ServerEvent
-
-T = TypeVar("T")
+from glad_client.sse import ServerEvent
 
 
-class AsyncClient:
+class AsyncClient(AsyncConnection):
     """As `Client`, for asyncio."""
 
     def __init__(
         self, url: str, *, api_key: str | None = None, patience_s: float = 60.0, timeout_s: float = 10.0
     ) -> None:
         """As `Client`."""
-        self._http = httpx.AsyncClient(**connection_options(url, api_key, timeout_s))
+        super().__init__(url, api_key, timeout_s)
         self._calls = ApiCalls(Patience(url, patience_s), timeout_s)
         self.url = url
         self.reviews = AsyncReviewing(self._run, ReviewCalls(self._calls.patience, timeout_s))
         """As `Client.reviews`."""
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._http.aclose()
 
     async def submit(
         self,
@@ -269,32 +253,3 @@ class AsyncClient:
             except (httpx.TransportError, ApiError) as error:
                 failure = error
             await asyncio.sleep(cursor.pause_s(failure))
-
-    async def _stream(self, request: RequestStep) -> AsyncIterator[ServerEvent]:
-        reader = EventReader()
-        async with self._http.stream(request.method, request.path, **request.options) as answer:
-            if not answer.is_success:
-                await answer.aread()
-                raise problem_of(answer)
-            async for chunk in answer.aiter_text():
-                for event in reader.feed(chunk):
-                    yield event
-
-    async def _run(self, steps: Steps[T]) -> T:
-        outcome: StepResult = None
-        while True:
-            try:
-                step = steps.send(outcome)
-            except StopIteration as end:
-                value: T = end.value
-                return value
-            outcome = await self._step(step)
-
-    async def _step(self, step: RequestStep | PauseStep) -> StepResult:
-        if isinstance(step, PauseStep):
-            await asyncio.sleep(step.seconds)
-            return None
-        try:
-            return await self._http.request(step.method, step.path, **step.options)
-        except httpx.TransportError as error:
-            return error

@@ -13,8 +13,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from types import TracebackType
-from typing import Any, Self, TypeVar
 
 import httpx
 
@@ -30,22 +28,19 @@ from glad_client.answers import (
     ThresholdsView,
 )
 from glad_client.calls import HISTORY_PAGE, ApiCalls, Image, image_bytes, submission_path
-from glad_client.errors import ApiError, problem_of
+from glad_client.connection import Connection
+from glad_client.errors import ApiError
 from glad_client.fields import ArtifactName, ScreenPictureName
 from glad_client.limit_samples import LimitSample, LimitSamplesView
 from glad_client.part_statistics import ShiftList, Statistics
 from glad_client.product_answers import GateDistribution, GateLimitsView, ProductChanges, ScoreDistribution
 from glad_client.results import Decision, Result
-from glad_client.retries import EventCursor, Patience, PauseStep, RequestStep, StepResult, Steps
+from glad_client.retries import EventCursor, Patience
 from glad_client.reviewing import ReviewCalls, Reviewing
-from glad_client.sse import EventReader, ServerEvent
-
-CONNECTIONS = 64
-EXAMPLE_URL = "http://127.0.0.1:8000"
-T = TypeVar("T")
+from glad_client.sse import ServerEvent
 
 
-class Client:
+class Client(Connection):
     """A client of one service. Safe to use from several threads."""
 
     def __init__(
@@ -59,23 +54,11 @@ class Client:
             patience_s: how long one call keeps retrying, in seconds.
             timeout_s: how long one attempt waits for bytes, in seconds.
         """
-        self._http = httpx.Client(**connection_options(url, api_key, timeout_s))
+        super().__init__(url, api_key, timeout_s)
         self._calls = ApiCalls(Patience(url, patience_s), timeout_s)
         self.url = url
         self.reviews = Reviewing(self._run, ReviewCalls(self._calls.patience, timeout_s))
         """For people who review images: see `glad_client.reviewing`."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._http.close()
 
     def submit(
         self,
@@ -383,50 +366,3 @@ class Client:
             except (httpx.TransportError, ApiError) as error:
                 failure = error
             time.sleep(cursor.pause_s(failure))
-
-    def _stream(self, request: RequestStep) -> Iterator[ServerEvent]:
-        reader = EventReader()
-        with self._http.stream(request.method, request.path, **request.options) as answer:
-            if not answer.is_success:
-                answer.read()
-                raise problem_of(answer)
-            for chunk in answer.iter_text():
-                yield from reader.feed(chunk)
-
-    def _run(self, steps: Steps[T]) -> T:
-        """Take the steps of a call, one after the other, and return the call's value."""
-        outcome: StepResult = None
-        while True:
-            try:
-                step = steps.send(outcome)
-            except StopIteration as end:
-                value: T = end.value
-                return value
-            outcome = self._step(step)
-
-    def _step(self, step: RequestStep | PauseStep) -> StepResult:
-        if isinstance(step, PauseStep):
-            time.sleep(step.seconds)
-            return None
-        try:
-            return self._http.request(step.method, step.path, **step.options)
-        except httpx.TransportError as error:
-            return error
-
-
-def connection_options(url: str, api_key: str | None, timeout_s: float) -> dict[str, Any]:
-    """Return what both kinds of httpx client are made with.
-
-    Raises:
-        ValueError: for a URL that is none of a service, or a key that cannot be sent.
-    """
-    if httpx.URL(url).scheme not in {"http", "https"}:
-        raise ValueError(f"url is {url!r}: give the service's address with http:// or https://, as {EXAMPLE_URL}")
-    if api_key and not (api_key.isascii() and api_key.isprintable()):
-        raise ValueError("api_key holds characters that no API key has: give it as `glad key create` printed it")
-    return {
-        "base_url": url,
-        "headers": {"Authorization": f"Bearer {api_key}"} if api_key else {},
-        "timeout": timeout_s,
-        "limits": httpx.Limits(max_connections=CONNECTIONS),
-    }

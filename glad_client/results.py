@@ -6,14 +6,30 @@ JSON is read leniently: fields that only a newer service has are ignored.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, model_validator
 
-from glad_client.fields import ArtifactName, InspectionId, Message, Metadata, Name, Note, Sha256, Text, Timestamp
+from glad_client.decisions import (
+    MAX_DRAWN_REGIONS,
+    Decision,
+    DefectCode,
+    Disposition,
+    DrawnRegion,
+    PartDisposition,
+    Review,
+    counted_review,
+)
+from glad_client.fields import ArtifactName, InspectionId, Message, Metadata, Name, Sha256, Text, Timestamp
+
+__all__ = [
+    "FINAL_STATES", "MAX_DRAWN_REGIONS", "MAX_REGIONS", "BundleId", "Decision", "DefectCode", "Disposition",
+    "DrawnRegion", "Event", "EventType", "Failure", "HottestPlace", "LimitSampleKind", "PartDisposition",
+    "Priority", "Quality", "QualityCheck", "QualityReason", "Region", "Result", "Review", "State", "Thresholds",
+    "Timings", "Traceability", "Verdict", "counted_review",
+]  # fmt: skip
 
 MAX_REGIONS = 256
 """A result keeps this many regions, those with the highest peaks; the mask shows the rest."""
@@ -124,82 +140,6 @@ class Failure(Message):
 
     code: str = Field(pattern=r"^[a-z][a-z0-9_]{0,63}$", description="stable", examples=["bundle_unavailable"])
     detail: str = Field(max_length=1000, description="for people")
-
-
-class Decision(StrEnum):
-    """An operator's decision."""
-
-    OK = "ok"
-    DEFECT = "defect"
-
-
-DefectCode = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$")]
-"""A plant's own name of a kind of defect: also the name of a folder, where reviewed images are exported."""
-MAX_DRAWN_REGIONS = 64
-_Pixel = Annotated[int, Field(ge=0, le=1 << 20)]
-_Extent = Annotated[int, Field(ge=1, le=1 << 20)]
-DrawnRegion = tuple[_Pixel, _Pixel, _Extent, _Extent]
-"""x, y, width, height of a box that a person drew, in pixels of the upright original."""
-
-
-class Review(Message):
-    """An operator's judgement of an inspected part. The last one counts that nobody has withdrawn."""
-
-    decision: Decision
-    defect_code: DefectCode | None = Field(
-        None, description="the kind of defect, one of the product's review plan", examples=["scratch"]
-    )
-    regions: tuple[DrawnRegion, ...] | None = Field(
-        None,
-        max_length=MAX_DRAWN_REGIONS,
-        description="where the person saw the defect: boxes x, y, width, height in pixels of the upright original; "
-        "null: the service's regions were not corrected",
-        examples=[[[12, 30, 40, 25]]],
-    )
-    blind: bool = Field(False, description="whether the person saw the image without the service's verdict")
-    audit: float | None = Field(
-        None,
-        gt=0,
-        le=1,
-        description="set where this answers the random audit, blind: the probability with which the image was drawn",
-    )
-    double_read: bool = Field(False, description="whether this is the second, blind look at an image by another person")
-    withdrawn_at: Timestamp | None = Field(None, description="when it was taken back: then it does not count")
-    withdrawn_by: Text | None = Field(None, description="who took it back")
-    note: Note | None = Field(None, description="for people", examples=["scratch is on the fixture"])
-    by: Text = Field(description="who judged, as the caller says", examples=["a.meier"])
-    key: Text | None = Field(
-        None, description="name of the API key that sent it; null where no key was needed", examples=["console"]
-    )
-    at: Timestamp = Field(description="when it was recorded")
-
-    @property
-    def counts(self) -> bool:
-        """Whether nobody has withdrawn it."""
-        return self.withdrawn_at is None
-
-
-def counted_review(reviews: Sequence[Review]) -> Review | None:
-    """Return the review that counts of an inspection's: the last one that nobody has withdrawn."""
-    return next((review for review in reversed(reviews) if review.counts), None)
-
-
-class Disposition(StrEnum):
-    """What becomes of a part."""
-
-    SCRAP = "scrap"
-    REWORK = "rework"
-    USE_AS_IS = "use_as_is"
-
-
-class PartDisposition(Message):
-    """A decision on what becomes of a part; null: an earlier one was taken back."""
-
-    disposition: Disposition | None = Field(description="null: nothing is decided (any more)")
-    note: Note | None = Field(None, description="for people", examples=["polished by hand"])
-    by: Text = Field(description="who decided", examples=["a.meier"])
-    key: Text | None = Field(None, description="name of the API key that sent it; null where no key was needed")
-    at: Timestamp = Field(description="when it was recorded")
 
 
 class State(StrEnum):
