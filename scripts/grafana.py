@@ -9,6 +9,8 @@ from typing import Any
 
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 COLUMNS, HEIGHT = 24, 8
+PRODUCT = 'product=~"$product"'
+"""The label of those products that are chosen at the top."""
 
 
 @dataclass(frozen=True)
