@@ -135,6 +135,7 @@ async def test_a_wait_that_is_cancelled_leaves_its_place_to_the_next() -> None:
         await last.wait()
 
 
+@pytest.mark.timeout(600)  # ten slow images: slower where other work shares the machine
 def test_a_key_with_slow_images_holds_up_no_other_keys_images(
     client: redis.Redis, shared_redis: RedisServer, toy_store: Path, tmp_path: Path
 ) -> None:
@@ -144,13 +145,13 @@ def test_a_key_with_slow_images_holds_up_no_other_keys_images(
     settings = {"GLAD_REDIS_URL": shared_redis.url, "GLAD_STORE": str(toy_store), "GLAD_AUTH": "keys"}
 
     def post(image: bytes, key: str) -> int:
-        return httpx.post(api.url, content=image, headers={"X-API-Key": key}, timeout=170).status_code
+        return httpx.post(api.url, content=image, headers={"X-API-Key": key}, timeout=500).status_code
 
-    with running_api(settings, tmp_path) as api, ThreadPoolExecutor(20) as pool:
+    with running_api(settings, tmp_path) as api, ThreadPoolExecutor(10) as pool:
         eventually(lambda: post(picture(), camera) == 202)  # the keys are in force
         first = pool.submit(post, slow, misused)
         assert first.result() in {202, 422}  # whether it is within the limit depends on the machine
-        others = [pool.submit(post, slow, misused) for _ in range(20)]
+        others = [pool.submit(post, slow, misused) for _ in range(10)]
         assert [post(picture(), camera) for _ in range(8)] == [202] * 8
         assert not all(
             one.done() for one in others
