@@ -10,9 +10,19 @@ import pytest
 
 pytest.importorskip("playwright.sync_api")
 
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
-from tests.support.browser import CHROMIUM, EmbeddedService, Watched, chromium, embedded_service, open_context
+from tests.support.browser import (
+    CHROMIUM,
+    PATIENCE_MS,
+    EmbeddedService,
+    Watched,
+    chromium,
+    embedded_service,
+    open_context,
+)
+
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @pytest.fixture(scope="session")

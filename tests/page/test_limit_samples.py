@@ -80,6 +80,7 @@ def test_a_wrong_verdict_holds_the_station_and_the_page_says_what_to_do(
     page = open_page(page_of(station))
     page.get_by_role("button", name="Start a check").click()
     name_oneself(page, "B. Huber")
+    expect(page.get_by_text("Show each sample to the camera")).to_be_visible()
     service.post(GOOD, station=station, serial=f"{station}-bad")
     expect(page.get_by_text("Not passed")).to_be_visible()
     expect(page.get_by_text("Check light, lens and position")).to_be_visible()
@@ -87,6 +88,7 @@ def test_a_wrong_verdict_holds_the_station_and_the_page_says_what_to_do(
     expect(held).to_contain_text("(bad) was pass")
     assert serious_findings(page) == []
     page.get_by_role("button", name="Start a check").click()  # during the hold
+    expect(page.get_by_text("Show each sample to the camera")).to_be_visible()
     service.post(BAD, station=station, serial=f"{station}-bad")
     service.post(GOOD, station=station, serial=f"{station}-good")
     expect(page.get_by_role("region", name="Check", exact=True)).to_contain_text("Passed")

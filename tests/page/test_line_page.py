@@ -255,12 +255,14 @@ def test_without_the_service_it_says_since_when_and_catches_up_by_itself(
     open_page: Opener, service: EmbeddedService
 ) -> None:
     before = service.post(part(303), station="live-14", serial="BEFORE")
-    page = live(open_page, "live-14", allow_errors=True)
+    page = live(open_page, "live-14", allow_errors=True, breakable=True)
     shown(page, before["id"])
+    page.route("**/v1/events?**", lambda route: route.abort())  # it stays away for as long as one looks
     service.kill_api()
     expect(page.get_by_role("alert").filter(has_text="Not live since")).to_be_visible()
     expect(page.locator(".big-word")).to_have_count(0)
     expect(page.locator(".line-facts")).to_contain_text("Last verdict: PASS")
+    page.unroute("**/v1/events?**")
     service.wait_until_ready()
     missed = service.post(part(304), station="live-14", serial="MISSED")
     shown(page, missed["id"])

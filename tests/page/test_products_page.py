@@ -245,6 +245,33 @@ def test_keys_move_a_line_and_the_number_beside_it_says_it_exactly(open_page: Op
     assert shown(service)["active"]["thresholds"] == shown(service)["active"]["calibrated"]
 
 
+AT_ONCE = """
+const fields = { "REVIEW from": "1.5", "Least brightness": "60" };
+new MutationObserver(() => {
+  for (const field of document.querySelectorAll("input[type=number]")) {
+    const title = (field.ariaLabel ?? field.closest("label").textContent).trim();
+    const name = Object.keys(fields).find((one) => title.startsWith(one));
+    if (!name) continue;
+    field.value = fields[name];
+    delete fields[name];
+    field.dispatchEvent(new InputEvent("input", { bubbles: true }));
+  }
+}).observe(document, { childList: true, subtree: true });
+"""
+"""A person who changes a field at the moment in which it is in the document, before it is painted."""
+
+
+def test_a_limit_that_is_changed_at_once_stays_changed(open_page: Opener) -> None:
+    page = open_page("/products")
+    page.add_init_script(AT_ONCE)
+    page.goto(f"/products/{PRODUCT}")
+    thresholds, gate = section(page, "Thresholds"), section(page, "Quality gate")
+    expect(thresholds.locator(".effect-text")).to_contain_text("10 would get another verdict: 10 PASS → REVIEW")
+    expect(gate.locator(".effect-text")).to_contain_text("0 more would be stopped and 2 more would be inspected")
+    expect(thresholds.get_by_role("spinbutton", name="REVIEW from")).to_have_value("1.5")
+    expect(gate.get_by_role("spinbutton", name="Least brightness")).to_have_value("60")
+
+
 def test_a_finger_moves_a_line_on_a_phone(open_page: Opener) -> None:
     page = open_product(open_page, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     line = page.get_by_role("slider", name="FAIL from")

@@ -59,7 +59,7 @@ def expect_reviews(service: EmbeddedService, inspection_id: str, *expected: tupl
     def found() -> bool:
         return [(one["decision"], one["defect_code"]) for one in counting(service, inspection_id)] == list(expected)
 
-    eventually(found, patience_s=30)
+    eventually(found)
 
 
 def sit_down(open_page: Opener, station: str, person: str = "A. Meier", **options: Any) -> Page:
@@ -126,6 +126,31 @@ def test_no_image_is_shown_before_its_defects_have_their_keys(
     page.keyboard.press("s")  # the key of "Scratch"; without the list of defects it would skip the image
     expect_reviews(service, inspection_id, ("defect", "scratch"))
     assert len(refused) == 4
+
+
+AT_ONCE = """
+new MutationObserver(() => {
+  const shown = document.querySelector(".review-facts h2")?.textContent;
+  if (!shown || shown === window.answered) return;
+  window.answered = shown;
+  document.body.dispatchEvent(new KeyboardEvent("keydown", { key: "o", bubbles: true }));
+}).observe(document, { childList: true, characterData: true, subtree: true });
+"""
+"""A person who presses the key at the moment in which an image is in the document, before it is painted."""
+
+
+def test_a_key_counts_from_the_moment_in_which_the_image_is_there(
+    service: EmbeddedService, open_page: Opener, station: str
+) -> None:
+    ids = post(service, station, "SN-1", "SN-2", "SN-3")
+    page = open_page("/line")
+    page.add_init_script(AT_ONCE)
+    page.goto(f"/review?station={station}")
+    page.get_by_label("Your name").fill("A. Meier")
+    page.keyboard.press("Enter")
+    expect_nothing_left(page)
+    for inspection_id in ids:
+        expect_reviews(service, inspection_id, ("ok", None))
 
 
 def test_a_key_that_is_held_decides_one_image(service: EmbeddedService, open_page: Opener, station: str) -> None:
@@ -228,16 +253,19 @@ def test_two_people_never_have_the_same_image(service: EmbeddedService, open_pag
     for title in shown.values():
         expect(title).to_be_visible()
     assert shown["A. Meier"].inner_text() != shown["B. Wolf"].inner_text()
-    for name, page in pages.items():
+    for page in pages.values():
         page.keyboard.press("o")
         expect(page.get_by_text("You decided 1 today")).to_be_visible()
-        while shown[name].count():  # what is left goes to whom it is given
-            page.keyboard.press("o")
-            page.wait_for_timeout(100)
-        expect_nothing_left(page)
+        eventually(lambda page=page: decided_all(page), every_s=0.1)  # what is left goes to whom it is given
     for inspection_id in ids:
         expect_reviews(service, inspection_id, ("ok", None))
     assert {reviews(service, inspection_id)[0]["by"] for inspection_id in ids} == {"A. Meier", "B. Wolf"}
+
+
+def decided_all(page: Page) -> bool:
+    """Decides on the image that is shown, if one is; whether none is left."""
+    page.keyboard.press("o")
+    return page.get_by_role("heading", name="Nothing waits for a decision.").is_visible()
 
 
 def test_who_leaves_gives_the_images_back_at_once(service: EmbeddedService, open_page: Opener, station: str) -> None:
@@ -308,6 +336,7 @@ def test_a_region_is_drawn_moved_and_resized_by_mouse(
     page = sit_down(open_page, station)
     expect_image(page, "SN-1")
     page.keyboard.press("r")
+    expect(page.get_by_role("button", name="Add a box")).to_be_visible()
     known = page.locator("g.draw-region").count()
     stage = page.locator(".draw-regions-stage").bounding_box()
     assert stage is not None
@@ -341,6 +370,7 @@ def test_a_phone_decides_and_draws_by_touch(service: EmbeddedService, open_page:
     expect_image(page, "SN-1")
     assert serious_findings(page) == []
     page.get_by_role("button", name="Mark the defect").tap()
+    expect(page.get_by_role("button", name="Add a box")).to_be_visible()
     known = page.locator("g.draw-region").count()
     stage = page.locator(".draw-regions-stage").bounding_box()
     assert stage is not None
@@ -415,17 +445,16 @@ def test_a_decision_that_comes_after_anothers_is_refused_in_words(
     service: EmbeddedService, open_page: Opener, station: str
 ) -> None:
     (inspection_id,) = post(service, station, "SN-1")
-    page = open_page("/line", allow_errors=True, breakable=True)
-    claims: list[str] = []
-    page.on("response", lambda answer: claims.append(answer.json()["claim"]) if is_task(answer) else None)
-    page.goto(f"/review?station={station}")
+    page = open_page(f"/review?station={station}", allow_errors=True, breakable=True)
     page.get_by_label("Your name").fill("A. Meier")
-    page.keyboard.press("Enter")
+    with page.expect_response(is_task) as task:
+        page.keyboard.press("Enter")
+    claim = task.value.json()["claim"]
     expect_image(page, "SN-1")
     page.route("**/review", lambda route: route.abort())
     page.keyboard.press("o")
     expect(page.get_by_text("No connection: 1 decision is kept here and sent later.")).to_be_visible()
-    httpx.delete(f"{service.url}/v1/reviews/claims/{claims[0]}").raise_for_status()  # as if two minutes had passed
+    httpx.delete(f"{service.url}/v1/reviews/claims/{claim}").raise_for_status()  # as if two minutes had passed
     decision = {"decision": "defect", "defect_code": "scratch", "by": "B. Wolf"}
     httpx.post(f"{service.url}/v1/inspections/{inspection_id}/review", json=decision).raise_for_status()
     page.unroute("**/review")

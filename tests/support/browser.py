@@ -27,6 +27,8 @@ from training.sample_product.renderer import render
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 """The browser that the tests drive; None: there is none here."""
+PATIENCE_MS = 30_000
+"""How long a page may take to do or show something; it only bounds a failing test."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,7 @@ def open_context(browser: Browser, service: EmbeddedService, **options: Any) -> 
         "color_scheme": "light",
     }
     context = browser.new_context(**{**defaults, **options})
-    context.set_default_timeout(30_000)
+    context.set_default_timeout(PATIENCE_MS)
     return context
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import secrets
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -17,9 +19,14 @@ def eventually(true: Callable[[], bool], patience_s: float = 60.0, every_s: floa
 
 
 def free_port() -> int:
-    """A TCP port of the loopback that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+    """A TCP port of the loopback that nobody listens on now, below those that systems give to outgoing connections.
+
+    One of those could be given to a connection of any process before the one listens that the port is for.
+    """
+    while True:
+        port = secrets.choice(range(20_000, 30_000))  # not of `random`, which tests seed alike in two processes
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def is_running(pid: int) -> bool:

@@ -48,9 +48,9 @@ class DecodeTurn:
     ) -> None:
         self._end(self)
 
-    def grant(self) -> None:
+    def grant(self, now: float) -> None:
         """Let it begin."""
-        self.began_at = time.monotonic()
+        self.began_at = now
         self._granted.set_result(None)
 
 
@@ -61,15 +61,23 @@ class DecodeTurns:
     a slow one lately have all places but one, which is kept for the others.
     """
 
-    def __init__(self, places: int, *, slow_s: float = SLOW_S, remembered_s: float = REMEMBERED_S) -> None:
+    def __init__(
+        self,
+        places: int,
+        *,
+        slow_s: float = SLOW_S,
+        remembered_s: float = REMEMBERED_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Start with all places free.
 
         Args:
             places: turns at a time; of a single place nothing can be kept free.
             slow_s: a turn that takes longer is slow.
             remembered_s: so long a caller is one of slow images.
+            clock: seconds, of any beginning.
         """
-        self._places, self._slow_s, self._remembered_s = places, slow_s, remembered_s
+        self._places, self._slow_s, self._remembered_s, self._clock = places, slow_s, remembered_s, clock
         self._lock = threading.Lock()
         self._waiting: dict[str, deque[DecodeTurn]] = {}
         """Caller -> its turns; the caller that has waited longest for one comes first."""
@@ -89,7 +97,7 @@ class DecodeTurns:
             if turn in self._running:
                 self._running.remove(turn)
                 if self._is_slow(turn):
-                    self._slow_until[turn.who] = time.monotonic() + self._remembered_s
+                    self._slow_until[turn.who] = self._clock() + self._remembered_s
             else:
                 self._take_out(turn)
             self._grant()
@@ -105,7 +113,7 @@ class DecodeTurns:
         while len(self._running) < self._places and (turn := self._next()) is not None:
             self._take_out(turn)
             self._running.add(turn)
-            turn.grant()
+            turn.grant(self._clock())
 
     def _next(self) -> DecodeTurn | None:
         slow = sum(self._is_slow(turn) or self._was_slow(turn.who) for turn in self._running)
@@ -115,10 +123,10 @@ class DecodeTurns:
         )
 
     def _is_slow(self, turn: DecodeTurn) -> bool:
-        return time.monotonic() - turn.began_at > self._slow_s
+        return self._clock() - turn.began_at > self._slow_s
 
     def _was_slow(self, who: str) -> bool:
-        if self._slow_until.get(who, 0.0) > time.monotonic():
+        if self._slow_until.get(who, 0.0) > self._clock():
             return True
         self._slow_until.pop(who, None)
         return False

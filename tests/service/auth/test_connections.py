@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 import sys
 import time
@@ -23,9 +24,11 @@ from service.auth.scopes import Scope
 from service.host.child_process import Child
 from service.host.liveness import is_alive
 from service.host.supervisor import listen
+from service.queue.claims import ClaimedJob
+from service.queue.jobs import JobQueue
 from service.settings import Settings
 from tests.support.http_server import server_on
-from tests.support.line import picture
+from tests.support.line import picture, result_of
 from tests.support.processes import eventually
 from tests.support.redis_server import RedisServer
 
@@ -216,16 +219,26 @@ def test_a_camera_is_answered_while_silent_connections_stand_at_the_limit(serve:
         assert has_ended(silent[0])  # the oldest made room
 
 
-def test_a_request_at_work_makes_no_room(serve: Serve, key: str) -> None:
+def at_work(
+    stack: ExitStack, port: int, key: str, queue: JobQueue, address: str = "127.0.0.1"
+) -> tuple[socket.socket, ClaimedJob]:
+    """A connection whose request waits for its inspection, which is claimed: the request was let in."""
     image = picture()
-    head = f"Authorization: Bearer {key}\r\nPrefer: wait=2\r\nContent-Length: {len(image)}\r\n\r\n"
+    head = f"Authorization: Bearer {key}\r\nPrefer: wait=30\r\nContent-Length: {len(image)}\r\n\r\n"
+    stream = stack.enter_context(connect(port, address))
+    stream.sendall(POST + head.encode() + image)
+    [claimed] = queue.claim(1, 30_000)
+    return stream, claimed
+
+
+def test_a_request_at_work_makes_no_room(serve: Serve, key: str, make_queue: Callable[..., JobQueue]) -> None:
+    queue = make_queue()
     with serve(max_connections=3) as port, ExitStack() as stack:
-        working = stack.enter_context(connect(port))
-        working.sendall(POST + head.encode() + image)
-        time.sleep(0.2)
-        for _ in range(10):
-            stack.enter_context(connect(port))
-        assert answer_of(working).startswith(b"HTTP/1.1 202")
+        working, claimed = at_work(stack, port, key, queue)
+        others = [stack.enter_context(connect(port)) for _ in range(10)]
+        assert has_ended(others[0])
+        queue.complete(claimed, result_of(claimed))
+        assert answer_of(working).startswith(b"HTTP/1.1 200")
 
 
 def test_a_camera_is_answered_while_calls_without_a_key_stand_at_the_limit(
@@ -248,26 +261,26 @@ def test_one_key_has_at_most_half_of_the_connections_at_work(serve: Serve, key: 
         uploads = [stack.enter_context(connect(port)) for _ in range(6)]
         for stream in uploads:
             stream.sendall(POST + f"X-API-Key: {other}\r\nContent-Length: 10\r\n\r\n".encode())
-            time.sleep(0.1)
-        refused = answer_of(uploads[3])
-        assert refused.startswith(b"HTTP/1.1 429")
-        assert b"half of GLAD_MAX_CONNECTIONS" in refused
+        eventually(lambda: len(select.select(uploads, [], [], 0)[0]) >= 3)
+        refused = [answer_of(stream) for stream in select.select(uploads, [], [], 0)[0]]
+        assert [answer[:12] for answer in refused] == [b"HTTP/1.1 429"] * 3
+        assert all(b"half of GLAD_MAX_CONNECTIONS" in answer for answer in refused)
         assert [post(port, key).status_code for _ in range(3)] == [202] * 3
 
 
-def test_one_address_has_a_limit_and_others_are_answered(serve: Serve, key: str) -> None:
-    image = picture()
-    head = f"Authorization: Bearer {key}\r\nPrefer: wait=3\r\nContent-Length: {len(image)}\r\n\r\n"
+def test_one_address_has_a_limit_and_others_are_answered(
+    serve: Serve, key: str, make_queue: Callable[..., JobQueue]
+) -> None:
+    queue = make_queue()
     with serve(max_connections_per_address=2) as port, ExitStack() as stack:
-        working = [stack.enter_context(connect(port, "127.0.0.2")) for _ in range(2)]
-        for stream in working:
-            stream.sendall(POST + head.encode() + image)
-        time.sleep(0.2)
+        working = [at_work(stack, port, key, queue, "127.0.0.2") for _ in range(2)]
         refused = answer_of(stack.enter_context(connect(port, "127.0.0.2")))
         assert refused.startswith(b"HTTP/1.1 503")
         assert b"GLAD_MAX_CONNECTIONS_PER_ADDRESS" in refused
         assert post(port, key, "127.0.0.3").status_code == 202
-        assert [answer_of(stream)[:12] for stream in working] == [b"HTTP/1.1 202"] * 2
+        for stream, claimed in working:
+            queue.complete(claimed, result_of(claimed))
+            assert answer_of(stream).startswith(b"HTTP/1.1 200")
 
 
 def test_a_trusted_proxy_has_no_limit_of_its_own(serve: Serve, key: str) -> None:

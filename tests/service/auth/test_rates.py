@@ -29,7 +29,7 @@ async def test_a_bucket_gives_its_burst_and_then_says_how_long_to_wait(async_cli
     limiter = RateLimiter(async_client)
     waits = [await limiter.count_call("calls", "a", SLOW) for _ in range(4)]
     assert waits[:3] == [0, 0, 0]
-    assert 990 <= waits[3] <= 1000  # one token at 0.001 a second, less what the test took
+    assert 900 <= waits[3] <= 1000  # one token at 0.001 a second, less what the test took
     assert await limiter.count_call("calls", "b", SLOW) == 0
     assert await limiter.count_call("failures", "a", SLOW) == 0
 

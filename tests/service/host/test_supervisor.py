@@ -25,6 +25,8 @@ from tests.service.worker.conftest import png
 from tests.support.processes import children_of, eventually, free_port, is_running
 from tests.support.tiny_bundle import make_tiny_bundle
 
+PATIENCE_S = 150
+"""It only bounds a failing test."""
 pytestmark = pytest.mark.timeout(600)  # real processes or trainings: slow where other work shares the machine
 
 
@@ -55,14 +57,14 @@ class Served:
 
     def wait_for_banner(self) -> None:
         """Until it serves; a failed start shows its output."""
-        eventually(lambda: "Ctrl-C" in self.text or self.process.poll() is not None, patience_s=150)
+        eventually(lambda: "Ctrl-C" in self.text or self.process.poll() is not None, patience_s=PATIENCE_S)
         assert self.process.poll() is None, self.text
         self.known |= set(children_of(self.process.pid))
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> int:
         """As Ctrl-C in a terminal does."""
         self.process.send_signal(number)
-        return self.process.wait(60)
+        return self.process.wait(PATIENCE_S)
 
 
 def serve(folder: Path, *options: str, **environment: str) -> Served:
@@ -106,7 +108,7 @@ def test_the_banner_says_what_is_served_and_how_to_use_and_stop_it(served: Serve
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")
 def test_the_call_of_the_banner_finds_the_defect_of_an_image_that_exists(served: Served) -> None:
     (call,) = re.findall(r"curl .*\\\n +\S+", served.text)
-    answer = subprocess.run(shlex.split(call), check=True, capture_output=True, text=True, timeout=120)
+    answer = subprocess.run(shlex.split(call), check=True, capture_output=True, text=True, timeout=PATIENCE_S)
     result = json.loads(answer.stdout)
     assert (result["state"], result["verdict"]) == ("done", "fail")  # a screw is missing
 
@@ -126,7 +128,7 @@ def test_a_second_supervisor_on_the_same_data_is_refused(served: Served) -> None
         [sys.executable, "-m", "glad", "serve", "--port", "0", "--data-dir", str(data)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert again.returncode == 1
@@ -142,7 +144,11 @@ def test_the_camera_posts_a_folder_and_reports_every_result(served: Served, tmp_
     report = tmp_path / "report.json"
     command = [sys.executable, "-m", "glad", "camera", str(images), "--product", "toy", "--url", served.url]
     done = subprocess.run(
-        [*command, "--rate", "20", "--json", str(report)], capture_output=True, text=True, timeout=120, check=False
+        [*command, "--rate", "20", "--json", str(report)],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "4 of 4 images inspected" in done.stdout
@@ -157,7 +163,7 @@ def test_a_dead_worker_is_replaced_and_its_images_end(served: Served) -> None:
     with Client(served.url) as client:
         os.kill(worker, signal.SIGKILL)
         result = client.submit("toy", png(2))
-        assert client.wait(result.id, 120).state is State.DONE
+        assert client.wait(result.id, PATIENCE_S).state is State.DONE
     served.known |= set(children_of(served.process.pid))
     assert not is_running(worker)
     # The supervisor's own lines are JSON as those of its children: one log, one form.
@@ -236,8 +242,8 @@ def replace_stopped(served: Served, program: str) -> None:
     stopped = child_of(served, program)
     assert stopped is not None
     os.kill(stopped, signal.SIGSTOP)
-    eventually(lambda: not is_running(stopped), patience_s=120)
-    eventually(lambda: ready(served.url), patience_s=120)
+    eventually(lambda: not is_running(stopped), patience_s=PATIENCE_S)
+    eventually(lambda: ready(served.url), patience_s=PATIENCE_S)
     assert child_of(served, program) not in {None, stopped}
 
 
@@ -246,7 +252,7 @@ def test_a_stopped_api_and_a_stopped_redis_are_replaced(impatient: tuple[Served,
     for program in ("service.api.server", "redis-server"):
         replace_stopped(served, program)
         with Client(served.url) as client:
-            assert client.wait(client.submit("toy", png(3)).id, 120).state is State.DONE
+            assert client.wait(client.submit("toy", png(3)).id, PATIENCE_S).state is State.DONE
     assert served.process.poll() is None, served.text
     (end,) = (line for line in served.text.splitlines() if "child ended" in line and "Redis" in line)
     assert "redis/redis.log" in end  # where the reason stands
@@ -261,18 +267,18 @@ def test_a_port_that_is_in_use_when_a_worker_restarts_delays_that_worker_and_end
     assert worker is not None
     os.kill(worker, signal.SIGKILL)
     with occupied(port):
-        eventually(lambda: served.text.count("with status 78") >= 2, patience_s=120)
+        eventually(lambda: served.text.count("with status 78") >= 2, patience_s=PATIENCE_S)
         assert served.process.poll() is None, served.text
-    eventually(lambda: is_alive("127.0.0.1", port, 1.0), patience_s=120)
+    eventually(lambda: is_alive("127.0.0.1", port, 1.0), patience_s=PATIENCE_S)
     with Client(served.url) as client:
-        assert client.wait(client.submit("toy", png(4)).id, 120).state is State.DONE
+        assert client.wait(client.submit("toy", png(4)).id, PATIENCE_S).state is State.DONE
     assert served.stop() == 0, served.text
 
 
 def test_what_was_accepted_outlives_a_stop_and_no_process_does(tmp_path: Path) -> None:
     make_tiny_bundle(tmp_path / "data" / "store")
     first = serve(tmp_path)
-    eventually(lambda: len(children_of(first.process.pid)) == 3 or first.process.poll() is not None)
+    eventually(lambda: len(children_of(first.process.pid)) == 3 or first.process.poll() is not None, PATIENCE_S)
     children = children_of(first.process.pid)
     with Client(first.announced_url) as client:
         accepted = [client.submit("toy", png(seed)) for seed in range(5)]
@@ -285,7 +291,7 @@ def test_what_was_accepted_outlives_a_stop_and_no_process_does(tmp_path: Path) -
     second = serve(tmp_path)
     second.wait_for_banner()
     with Client(second.url) as client:
-        assert {client.wait(one.id, 60).state for one in accepted} == {State.DONE}
+        assert {client.wait(one.id, PATIENCE_S).state for one in accepted} == {State.DONE}
     assert second.stop(signal.SIGTERM) == 0, second.text
     assert len(second.known) == 3
     assert not any(map(is_running, second.known))
@@ -312,7 +318,7 @@ def test_each_pool_has_a_worker_of_its_own(tmp_path: Path) -> None:
 
 def test_no_process_outlives_a_supervisor_that_is_killed(tmp_path: Path) -> None:
     served = serve(tmp_path)
-    eventually(lambda: len(children_of(served.process.pid)) == 3 or served.process.poll() is not None)
+    eventually(lambda: len(children_of(served.process.pid)) == 3 or served.process.poll() is not None, PATIENCE_S)
     children = children_of(served.process.pid)
     served.stop(signal.SIGKILL)
     assert len(children) == 3, served.text
@@ -321,7 +327,7 @@ def test_no_process_outlives_a_supervisor_that_is_killed(tmp_path: Path) -> None
 
 def test_ctrl_c_during_the_start_stops_everything(tmp_path: Path) -> None:
     served = serve(tmp_path)
-    eventually(lambda: "starting the API" in served.text or served.process.poll() is not None)
+    eventually(lambda: "starting the API" in served.text or served.process.poll() is not None, PATIENCE_S)
     children = children_of(served.process.pid)
     assert served.stop() == 0, served.text
     assert children
@@ -331,6 +337,6 @@ def test_ctrl_c_during_the_start_stops_everything(tmp_path: Path) -> None:
 def test_a_port_in_use_is_said_before_anything_starts(served: Served, tmp_path: Path) -> None:
     port = served.url.rpartition(":")[2]
     other = serve(tmp_path, "--port", port)
-    assert other.process.wait(60) == 1
+    assert other.process.wait(PATIENCE_S) == 1
     assert f"port {port} on 127.0.0.1 is in use: choose another with --port or GLAD_PORT" in other.text
     assert "starting" not in other.text

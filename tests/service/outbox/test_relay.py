@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -146,7 +146,7 @@ def test_one_that_always_fails_does_not_hold_up_the_others_and_becomes_a_dead_le
     client: redis.Redis, make_relay: MakeRelay, registry: CollectorRegistry
 ) -> None:
     poison: list[str] = []
-    policy = DeliveryPolicy(batch=4, most_failed=2, backoff=AT_ONCE, give_up_after_s=0.2)
+    policy = DeliveryPolicy(batch=4, most_failed=2, backoff=AT_ONCE, give_up_after_s=60)
     sink = Toy(policy, refuses=lambda name: name in poison)
     relay = make_relay(sink)
     first, *rest = end(client, 6)
@@ -154,7 +154,8 @@ def test_one_that_always_fails_does_not_hold_up_the_others_and_becomes_a_dead_le
     turns(relay, 2)
     assert sink.got == rest[:3]
     assert DeadEvents(client).all() == []
-    time.sleep(0.2)
+    time.sleep(0.1)
+    sink.policy = replace(policy, give_up_after_s=0.1)
     turns(relay, 3)
     [letter] = DeadEvents(client).all()
     assert (letter.sink, letter.event.fields["inspection_id"], letter.reason) == ("toy", first, "refused")
@@ -196,17 +197,20 @@ def test_a_fault_in_what_can_wait_ends_nothing(client: redis.Redis, make_relay: 
 
 
 def test_events_wait_for_others_only_as_long_as_they_may(client: redis.Redis, make_relay: MakeRelay) -> None:
-    sink = Toy(DeliveryPolicy(batch=4, linger_s=0.3, backoff=AT_ONCE))
+    patient = DeliveryPolicy(batch=4, linger_s=60, backoff=AT_ONCE)
+    sink = Toy(patient)
     relay = make_relay(sink)
     ended = end(client, 1)
     relay.turn()
     ended += end(client, 1)
     relay.turn()
     assert sink.got == []
-    time.sleep(0.3)
+    time.sleep(0.1)
+    sink.policy = replace(patient, linger_s=0.1)
     relay.turn()
     assert sink.got == ended
     assert sink.batches == [2]
+    sink.policy = patient
     ended += end(client, 4)
     turns(relay, 2)  # enough for a batch: at once
     assert sink.batches == [2, 4]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.support.processes import free_port
 from tests.support.toy_training import STEPS, ToyTraining, train_as_one_of_two, train_until_killed
 from training.finetune.curves import read_curve
 
@@ -79,14 +79,8 @@ def test_killed_again_and_again_also_while_it_writes_a_training_ends_in_the_same
     assert [row[0] for row in read_curve(folder / "curves/toy.csv")] == list(range(MANY))
 
 
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
 def _train_in_two(start: Callable[..., ForkServerProcess], folder: Path, stop_at: int = -1) -> list[dict[str, Any]]:
-    port = _free_port()
+    port = free_port()
     for process in [start(train_as_one_of_two, folder, rank, port, stop_at) for rank in range(2)]:
         process.join(120)
         assert process.exitcode == 0

@@ -1,5 +1,5 @@
 /** Wheel, pointer, pinch and keys on a picture: they change its view. */
-import { useCallback, useEffect, useRef, useState } from "./html.js";
+import { useCallback, useLayoutEffect, useRef, useState } from "./html.js";
 import { moved, WHOLE, zoomed } from "./zoom.js";
 
 /** @typedef {import("./zoom.js").View} View */
@@ -34,7 +34,7 @@ export function useGestures(plane, onDrag) {
   }, []);
   const reset = useCallback(() => setView(WHOLE), []);
 
-  useEffect(() => {
+  useLayoutEffect(() => {
     const element = /** @type {HTMLElement} */ (stage.current);
     /** @param {WheelEvent} event */
     const onWheel = (event) => {

@@ -1,5 +1,5 @@
 /** Keys that do something: not while somebody types, and not together with Ctrl, Alt or Meta. */
-import { useEffect, useRef } from "./html.js";
+import { useLayoutEffect, useRef } from "./html.js";
 
 /**
  * @param {Record<string, (event: KeyboardEvent) => void>} actions by `KeyboardEvent.key`, letters in lower case
@@ -8,7 +8,8 @@ import { useEffect, useRef } from "./html.js";
 export function useKeys(actions, { enabled = true } = {}) {
   const latest = useRef(actions);
   latest.current = actions;
-  useEffect(() => {
+  // As soon as what is shown: a key that is pressed before the first paint would be lost.
+  useLayoutEffect(() => {
     if (!enabled) return undefined;
     /** @param {KeyboardEvent} event */
     const listen = (event) => {

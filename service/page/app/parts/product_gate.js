@@ -1,6 +1,6 @@
 /** The quality gate: a switch, and each limit beside what was measured. */
 import { api } from "../lib/api.js";
-import { html, useEffect, useState } from "../lib/html.js";
+import { html, useState } from "../lib/html.js";
 import { aDay, formatValue, shortValue } from "../lib/limits.js";
 import { hasScope } from "../lib/session.js";
 import { formatDate, t } from "../lib/texts.js";
@@ -86,7 +86,6 @@ function GateLimitsForm({ product, version, gate, make, mayChange, path }) {
   const inForce = asNumbers(gate.limits);
   const learned = asNumbers(gate.learned);
   const [moved, setMoved] = useState(/** @type {Partial<GateLimits>} */ ({}));
-  useEffect(() => setMoved({}), [product.revision]);
   const limits = { ...inForce, ...moved };
   const changes = Object.fromEntries(
     NAMES.filter((one) => limits[one] !== inForce[one]).map((one) => [one, limits[one]]),

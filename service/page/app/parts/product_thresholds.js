@@ -1,6 +1,6 @@
 /** The scores of the last parts, with the two thresholds to move: what a change does is shown before it is made. */
 import { api } from "../lib/api.js";
-import { html, useEffect, useState } from "../lib/html.js";
+import { html, useLayoutEffect, useState } from "../lib/html.js";
 import { aDay, formatValue, shortValue } from "../lib/limits.js";
 import { hasScope } from "../lib/session.js";
 import { formatDate, t } from "../lib/texts.js";
@@ -25,7 +25,7 @@ export function Thresholds({ product, version, onChanged }) {
   const [refused, setRefused] = useState(/** @type {unknown} */ (null));
   const key = `${product.product} ${version.version} ${product.revision}`;
   const scores = useLoaded(key, () => api.get(`${path}/scores`, { version: version.version, last: SHOWN }));
-  useEffect(() => setMoved({}), [key]);
+  useLayoutEffect(() => setMoved({}), [key]); // before the paint: it would take back what is moved meanwhile
   const limits = { ...inForce, ...moved };
   const changes = Object.fromEntries(
     NAMES.filter((one) => limits[one] !== inForce[one]).map((one) => [one, limits[one]]),

@@ -103,7 +103,7 @@ function useFit(window, image) {
 function useWheel(window, zoomBy) {
   const latest = useRef(zoomBy);
   latest.current = zoomBy;
-  useEffect(() => {
+  useLayoutEffect(() => {
     const element = /** @type {HTMLElement} */ (window.current);
     /** @param {WheelEvent} event */
     const onWheel = (event) => {
