@@ -39,7 +39,7 @@ GROUPS: dict[str, dict[str, Sequence[str]]] = {
         f"{SERVICE}, {COMMANDS}": ("data_dir",),
         f"{API}, {WORKER}, {COMMANDS}": ("store", "bundle_keys"),
         f"{SERVICE}, {SERVE}, {COMMANDS}": ("redis_url",),
-        API: ("redis_wait_replicas", "redis_wait_ms"),
+        API: ("redis_wait_replicas", "redis_wait_ms", "redis_answer_s"),
         SERVICE: ("artifacts_url",),
         f"{WORKER}, {OUTBOX}": ("worker_host",),
         WORKER: ("worker_port",),
