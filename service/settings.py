@@ -203,7 +203,8 @@ class Settings(BaseSettings):
         8,
         ge=3,
         le=60,
-        description="how long a call may wait for a Redis that is silent or slow, in all; then 503",
+        description="how long a call may wait for a Redis that is silent or slow, in all; then 503. Workers and "
+        "outbox try a command so long, and again later",
     )
     artifacts_url: ArtifactsUrl | None = Field(
         None,

@@ -186,7 +186,7 @@ async def _record_active(services: Services) -> None:
 async def _open_services(settings: Settings, redis_url: str) -> AsyncIterator[Services]:
     client = connect_async(redis_url, settings.redis_answer_s)
     artifacts = ArtifactStore(settings.artifacts)
-    blocking = connect(redis_url)  # for threads
+    blocking = connect(redis_url, settings.redis_answer_s)  # for threads
     tracing = open_tracing("glad-api")
     metrics = ApiMetrics(CollectorRegistry(), FleetLimits.from_settings(settings))
     decoder = _make_decoder(settings, metrics)
