@@ -40,7 +40,7 @@ GROUPS: dict[str, dict[str, Sequence[str]]] = {
         f"{API}, {WORKER}, {COMMANDS}": ("store", "bundle_keys"),
         f"{SERVICE}, {SERVE}, {COMMANDS}": ("redis_url",),
         API: ("redis_wait_replicas", "redis_wait_ms"),
-        SERVICE: ("artifacts_url",),
+        SERVICE: ("redis_answer_s", "artifacts_url"),
         f"{WORKER}, {OUTBOX}": ("worker_host",),
         WORKER: ("worker_port",),
         OUTBOX: ("outbox_port",),

@@ -200,6 +200,13 @@ class Settings(BaseSettings):
         0, ge=0, description="replicas of Redis that must have a job before its image is accepted"
     )
     redis_wait_ms: int = Field(1000, ge=1, le=4000, description="how long replicas may take to confirm it; then 503")
+    redis_answer_s: float = Field(
+        8,
+        ge=3,
+        le=60,
+        description="how long a call may wait for a Redis that is silent or slow, in all; then 503. Workers and "
+        "outbox try a command so long, and again later",
+    )
     artifacts_url: ArtifactsUrl | None = Field(
         None,
         description="folder or URL (fsspec, such as `s3://bucket/glad`) of images and pictures; default: `artifacts/` "

@@ -16,7 +16,7 @@ from service.api import page, problems
 from service.api.addresses import HeadMiddleware
 from service.api.dependencies import Services, authorize
 from service.api.fleet_state import active_bundles
-from service.api.middleware.body_limits import BodyLimitMiddleware, BodyLimits
+from service.api.middleware.body_limits import BodyLimitMiddleware, BodyLimits, PatienceMiddleware
 from service.api.middleware.observability import RequestMetricsMiddleware, TracingMiddleware
 from service.api.middleware.security import AuthenticationMiddleware, SecurityHeadersMiddleware, add_cors
 from service.api.oip import routes as oip
@@ -169,6 +169,7 @@ def _add_middleware(app: FastAPI, settings: Settings, routes: Sequence[BaseRoute
         add_cors(app, settings.cors_origins)
     app.add_middleware(HeadMiddleware, routes=routes)
     app.add_middleware(SecurityHeadersMiddleware)
+    app.add_middleware(PatienceMiddleware)
     app.add_middleware(TracingMiddleware)
     app.add_middleware(RequestMetricsMiddleware)
 
@@ -183,8 +184,9 @@ async def _record_active(services: Services) -> None:
 
 @asynccontextmanager
 async def _open_services(settings: Settings, redis_url: str) -> AsyncIterator[Services]:
-    client, artifacts = connect_async(redis_url), ArtifactStore(settings.artifacts)
-    blocking = connect(redis_url)  # for threads
+    client = connect_async(redis_url, settings.redis_answer_s)
+    artifacts = ArtifactStore(settings.artifacts)
+    blocking = connect(redis_url, settings.redis_answer_s)  # for threads
     tracing = open_tracing("glad-api")
     metrics = ApiMetrics(CollectorRegistry(), FleetLimits.from_settings(settings))
     decoder = _make_decoder(settings, metrics)

@@ -85,7 +85,8 @@ class Outbox:
                 "GLAD_ARCHIVE=on"
             )
         self.stop = Shutdown()
-        self._redis_url, self._redis = settings.redis_url, connect(settings.redis_url)
+        self._redis_url = settings.redis_url
+        self._redis = connect(settings.redis_url, settings.redis_answer_s)
         self._metrics = OutboxMetrics()
         self.sinks = make_sinks(settings, self._redis, self._metrics)
         self._stuck_after_s = settings.stuck_after_s

@@ -1,7 +1,7 @@
 """Connections to Redis with explicit timeouts and retries, and the check of which schema version its data has.
 
 A retry may repeat a command whose reply was lost. All that this project sends may be repeated: reads, and scripts that
-find out that they ran before.
+find out that they ran before. How long all attempts of a command may take together, `service.queue.patience` says.
 
 The schema version is stored in one key that no version renames. Old and new services may share a Redis during an
 upgrade only if their versions are equal. The first new service writes the higher version; old ones then do not start.
@@ -18,9 +18,9 @@ from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
-from redis.retry import Retry
 
 from service.queue.keys import SCHEMA, SCHEMA_VERSION
+from service.queue.patience import ANSWER_LIMIT_S, BoundedRetry, PatientRedis
 
 SOCKET_TIMEOUT_S = 5.0
 CONNECT_TIMEOUT_S = 2.0
@@ -37,24 +37,36 @@ class SchemaTooNew(RedisError):
     """A newer version of the service used this Redis. It counts as unavailable: nothing is read or written."""
 
 
-def connect(url: str) -> redis.Redis:
-    """Return a client for threads: safe to share, one connection per call under way. Connects at the first command."""
-    return redis.Redis.from_url(url, retry=Retry(_backoff(), RETRIES, supported_errors=_TRANSIENT), **_options(url))
+def connect(url: str, answer_s: float = ANSWER_LIMIT_S) -> redis.Redis:
+    """Return a client for threads: safe to share, one connection per call under way. Connects at the first command.
+
+    Args:
+        url: of the Redis.
+        answer_s: how long a command is tried again, in seconds; its last attempt may take `SOCKET_TIMEOUT_S` more.
+    """
+    retry = BoundedRetry(_backoff(), RETRIES, supported_errors=_TRANSIENT)
+    retry.answer_s = answer_s
+    return redis.Redis.from_url(url, retry=retry, **_options(url, answer_s))
 
 
-def connect_async(url: str) -> redis.asyncio.Redis:
+def connect_async(url: str, answer_s: float = ANSWER_LIMIT_S) -> redis.asyncio.Redis:
     """Return a client for one event loop. Connects at the first command.
 
     A call that finds all connections in use waits for one; to redis-py's usual pool it would be a Redis that is away.
+
+    Args:
+        url: of the Redis.
+        answer_s: longest time for a command, in seconds.
     """
     pool = redis.asyncio.BlockingConnectionPool.from_url(
         url,
         max_connections=MOST_CONNECTIONS,
         timeout=SOCKET_TIMEOUT_S,
         retry=AsyncRetry(_backoff(), RETRIES, supported_errors=_TRANSIENT),
-        **_options(url),
+        **_options(url, answer_s),
     )
-    client: redis.asyncio.Redis = redis.asyncio.Redis.from_pool(pool)
+    client = cast("PatientRedis", PatientRedis.from_pool(pool))
+    client.answer_s = answer_s
     return client
 
 
@@ -102,13 +114,13 @@ def _backoff() -> ExponentialWithJitterBackoff:
     return ExponentialWithJitterBackoff(base=0.05, cap=0.5)
 
 
-def _options(url: str) -> dict[str, Any]:
+def _options(url: str, answer_s: float) -> dict[str, Any]:
     network = {"socket_connect_timeout": CONNECT_TIMEOUT_S, "socket_keepalive": True}
     return {
         **({} if url.startswith("unix:") else network),
         "decode_responses": True,
         "protocol": 2,
-        "socket_timeout": SOCKET_TIMEOUT_S,
+        "socket_timeout": min(SOCKET_TIMEOUT_S, answer_s),
         "health_check_interval": 15,
         "client_name": "glad",
     }

@@ -24,6 +24,7 @@ from urllib.parse import unquote, urlsplit
 from uuid import UUID, uuid4
 
 from service.contract import IMAGE, OF_NO_ATTEMPT, STORED_NAMES, StoredName, parse_inspection_id
+from service.storage.bounded import BoundedFolder
 from service.storage.local import Disk, LocalFolder
 from service.storage.remote import RemoteStore
 
@@ -84,7 +85,7 @@ class ArtifactStore:
         """
         self.root = str(root)
         folder = local_folder(root)
-        self._local = None if folder is None else LocalFolder(folder)
+        self._local = None if folder is None else BoundedFolder(LocalFolder(folder))
         self._backend: StorageBackend = self._local or RemoteStore(self.root)
 
     @property
@@ -108,7 +109,7 @@ class ArtifactStore:
     def require_marker(self, marker: str) -> None:
         """From now on, nothing is written, and nothing counts as not found, unless the folder has this marker."""
         assert self._local is not None, "only a folder is marked"
-        self._local.required_marker = marker
+        self._local.require_marker(marker)
 
     @staticmethod
     def ref(inspection_id: str, name: StoredName, attempt: int = FIRST_ATTEMPT) -> str:

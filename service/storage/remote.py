@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any
@@ -19,6 +16,8 @@ from urllib.parse import urlsplit
 import fsspec
 from fsspec.asyn import sync
 from fsspec.spec import AbstractFileSystem
+
+from service.storage.bounded import ANSWER_S, CircuitBreaker, ask_in_thread
 
 DAY_MS = 86_400_000
 WRITE_S = 20.0
@@ -34,56 +33,6 @@ S3_ATTEMPTS = 2
 S3_TIMEOUTS: dict[str, Any] = {"connect_timeout": 2, "read_timeout": 15, "retries": {"total_max_attempts": 1}}
 """A store that is away is noticed within half a minute, usually in two seconds: a camera waits for the answer, and a
 thread is occupied. The libraries' own repetitions, five times five, take minutes."""
-REST_S = 5.0
-"""After a call without an answer no other call is made for this long."""
-
-
-class CircuitBreaker:
-    """Lets one caller at a time ask a store that did not answer: the others would only wait, each with a thread.
-
-    Safe to use from several threads.
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """`clock`: seconds that only grow."""
-        self._clock, self._lock = clock, threading.Lock()
-        self._silent = self._probing = False
-        self._until = 0.0
-
-    @contextmanager
-    def guard(self) -> Iterator[None]:
-        """Guard one call. While the store is silent, only one caller after each rest gets through.
-
-        Raises:
-            TimeoutError: at once, while the last call got no answer.
-        """
-        probes = self._begin()
-        try:
-            yield
-        except TimeoutError:
-            self._end(probes, silent=True)
-            raise
-        except BaseException:
-            self._end(probes, silent=False)  # a refusal is an answer
-            raise
-        self._end(probes, silent=False)
-
-    def _begin(self) -> bool:
-        with self._lock:
-            if not self._silent:
-                return False
-            if self._probing or self._clock() < self._until:
-                raise TimeoutError("it did not answer lately, and is asked again in a moment")
-            self._probing = True
-            return True
-
-    def _end(self, probes: bool, *, silent: bool) -> None:
-        with self._lock:
-            self._probing = self._probing and not probes
-            if silent:
-                self._silent, self._until = True, self._clock() + REST_S
-            elif probes:
-                self._silent = False
 
 
 class RemoteStore:
@@ -200,7 +149,9 @@ def _call_in_time(system: AbstractFileSystem, name: str, limit_s: float | None, 
         TimeoutError: if there is no answer in time.
     """
     try:
-        if limit_s is None or not system.async_impl:
+        if not system.async_impl:  # such as a share by SMB or SFTP, whose library may wait without end
+            return ask_in_thread(lambda: getattr(system, name)(*given, **named)).result(limit_s or ANSWER_S)
+        if limit_s is None:
             return getattr(system, name)(*given, **named)
         return sync(system.loop, _within, getattr(system, f"_{name}"), limit_s, *given, **named)
     except Exception as error:

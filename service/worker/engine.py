@@ -34,7 +34,6 @@ from dataclasses import dataclass, replace
 import structlog
 import torch
 from redis.exceptions import RedisError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from service.contract import Failure, State
 from service.host.shutdown import Shutdown
@@ -173,10 +172,13 @@ class Engine:
             )
         except (RedisError, OSError) as error:
             log.warning("no jobs claimed: Redis does not answer", error=str(error))
-            if not isinstance(error, RedisTimeoutError | TimeoutError):  # refused: a new process would fare no better
-                self._heartbeat.claim_answered()
+            # A Redis that is away or silent is no fault of this process: a new one would fare no better, and would have
+            # to load its models first once Redis is back.
+            self._heartbeat.claim_answered()
             if not at_work:
                 self._shutdown.wait(REDIS_RETRY_S)
+            # The lanes stood still while the claim waited: they step for as long now.
+            self._next_claim_at = 2 * self._clock() - began
             return
         self._heartbeat.claim_answered()
         ended = self._clock()

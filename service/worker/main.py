@@ -140,7 +140,7 @@ class WorkerProcess:
         self._codecs = CodecThreads(
             self._jobs,
             artifacts,
-            ArtifactHome(connect(self._redis_url), artifacts),
+            ArtifactHome(connect(self._redis_url, settings.redis_answer_s), artifacts),
             metrics,
             self._tracing,
             threads=settings.codec_threads,
@@ -311,7 +311,7 @@ def job_queue(settings: Settings) -> JobQueue:
         ValueError: if the settings name no Redis.
     """
     return JobQueue(
-        connect(redis_url_of(settings)),
+        connect(redis_url_of(settings), settings.redis_answer_s),
         settings.pool,
         lease_ms=settings.lease_ms,
         max_deaths=settings.max_deaths,

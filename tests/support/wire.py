@@ -1,10 +1,11 @@
-"""The wire to a server, which a test may cut, silence, or rob of its replies."""
+"""The wire to a server, which a test may cut, silence, slow down, or rob of its replies."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
 import threading
+import time
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
@@ -26,6 +27,7 @@ class Wire:
         """So many were made, those that were cut at once among them."""
         self._whole = True
         self._requests_pass = self._replies_pass = True
+        self._late_s = 0.0
 
     def __enter__(self) -> Self:
         self._listening = socket.create_server(("127.0.0.1", 0))
@@ -60,6 +62,10 @@ class Wire:
     def lose_replies(self) -> None:
         """What is asked is done, and nobody hears of it."""
         self._replies_pass = False
+
+    def delay_replies(self, seconds: float) -> None:
+        """Each reply comes so late."""
+        self._late_s = seconds
 
     def mend(self) -> None:
         """As new. Connections that have lost bytes end."""
@@ -106,6 +112,8 @@ class Wire:
     def _pump(self, source: socket.socket, target: socket.socket, asking: bool) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(1 << 16):
+                if not asking:
+                    time.sleep(self._late_s)
                 if self._requests_pass if asking else self._replies_pass:
                     target.sendall(data)
         for end in (source, target):

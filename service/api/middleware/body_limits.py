@@ -1,4 +1,7 @@
-"""Limits of bodies, whatever headers say: bytes of one body, bytes of all requests and answers together, and speed."""
+"""Limits of requests, whatever headers say: bytes of one body, bytes of all requests and answers together, and speed.
+
+One more is no fault of the client: the time that a request may wait for Redis.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from service.api.problems import problem_answer
 from service.api.uploads.budget import HeldBytes
 from service.auth.scopes import takes_images
 from service.errors import BodyTooLarge, BodyTooSlow, ServiceError, TooManyUploads
+from service.queue.patience import sharing_patience
 
 SLOWEST_BYTES_PER_S = 16 << 10
 """A body that comes at least this fast may take as long as its allowed size needs."""
@@ -41,6 +45,30 @@ class BodyLimits:
         if route is not None and takes_images(scope["method"], route.path_format):
             return self.max_bytes
         return min(self.max_bytes, MAX_JSON_BYTES)
+
+
+class PatienceMiddleware:
+    """ASGI middleware: all that a request asks of Redis takes at most GLAD_REDIS_ANSWER_S, or a little more.
+
+    An answer that has begun may go on for hours, as the event stream does: it has as much time for each further part.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        services: Services = scope["app"].state.services
+        with sharing_patience(services.settings.redis_answer_s) as patience:
+
+            async def renewing_send(message: Message) -> None:
+                await send(message)
+                patience.renew()
+
+            await self._app(scope, receive, renewing_send)
 
 
 class _BodyRefused(Exception):

@@ -12,10 +12,13 @@ import httpx
 import pytest
 import redis
 
+from model_store.product_state import STATE_NAME
 from service.api.app import create_app
 from service.queue.jobs import JobQueue
 from service.settings import Settings
+from service.storage import bounded
 from tests.service.conftest import Running, StartApp, write_toy
+from tests.support.disk import go_on, hang
 from tests.support.http_server import server_on
 from tests.support.line import picture, result_of
 from tests.support.redis_server import RedisServer
@@ -88,6 +91,53 @@ async def test_a_disk_that_takes_nothing_is_503_and_nothing_is_queued(
     assert (ready.status_code, ready.json()["checks"]["artifacts"]["ok"]) == (503, False)
     assert ready.json()["checks"]["artifacts"]["detail"].startswith("the image store cannot be written")
     assert str(blocked) not in ready.text
+
+
+async def test_while_the_folder_of_images_hangs_they_are_503_and_then_accepted(
+    client: redis.Redis, shared_redis: RedisServer, start_app: StartApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounded, "ANSWER_S", 0.5)
+    monkeypatch.setattr(bounded, "REST_S", 0.5)
+    running: Running = await start_app(shared_redis.url)
+    accepted = (await running.http.post(URL, content=picture())).headers["location"]
+    folder = Path(running.settings.artifacts)
+    marker = hang(folder)
+    async with asyncio.timeout(60):
+        for answer in await asyncio.gather(*(running.http.post(URL, content=picture()) for _ in range(20))):
+            assert (answer.status_code, answer.json()["type"]) == (503, "urn:glad:problem:storage-unavailable")
+            assert "retry-after" in answer.headers
+        ready = await running.http.get("/health/ready")
+    assert (ready.status_code, ready.json()["checks"]["artifacts"]["ok"]) == (503, False)
+    assert (await running.http.get(accepted)).json()["state"] == "queued"
+    await asyncio.to_thread(go_on, folder, marker)
+    while (answer := await running.http.post(URL, content=picture())).status_code == 503:
+        await asyncio.sleep(0.1)
+    assert answer.status_code == 202
+    assert len(client.keys("glad:v1:inspection:*")) == 2
+
+
+async def test_while_the_store_of_bundles_hangs_images_are_503_and_then_accepted(
+    client: redis.Redis, shared_redis: RedisServer, start_app: StartApp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.api.intake.acceptance.BUNDLES_ANSWER_S", 0.5)
+    write_toy(tmp_path / "store" / "toy" / "1")
+    running: Running = await start_app(shared_redis.url, store=str(tmp_path / "store"))
+    assert (await running.http.post(URL, content=picture())).status_code == 202
+    state = tmp_path / "store" / "toy" / STATE_NAME
+    content = state.read_bytes()
+    state.unlink()
+    os.mkfifo(state)
+    async with asyncio.timeout(60):
+        for answer in await asyncio.gather(*(running.http.post(URL, content=picture()) for _ in range(10))):
+            assert (answer.status_code, answer.json()["type"]) == (503, "urn:glad:problem:storage-unavailable")
+            assert "retry-after" in answer.headers
+    state.rename(fifo := tmp_path / "fifo")
+    state.write_bytes(content)
+    with fifo.open("wb") as answering:
+        answering.write(content)
+    while (answer := await running.http.post(URL, content=picture())).status_code == 503:
+        await asyncio.sleep(0.1)
+    assert answer.status_code == 202
 
 
 async def test_while_the_store_of_bundles_is_away_images_are_503_and_then_accepted(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.storage.remote import REST_S, CircuitBreaker
+from service.storage.bounded import REST_S, CircuitBreaker
 
 
 def unanswered(silence: CircuitBreaker) -> None:

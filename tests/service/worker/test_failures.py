@@ -29,10 +29,10 @@ def wire(redis_server: RedisServer, fleet: WorkerFleet) -> Iterator[Wire]:
         yield wire
 
 
-def begun(fleet: WorkerFleet, wire: Wire | None = None) -> tuple[list[str], Worker]:
+def begun(fleet: WorkerFleet, wire: Wire | None = None, answer_s: str = "8") -> tuple[list[str], Worker]:
     """Twelve images, of which a worker has finished two; over the wire, if there is one."""
     ids = fleet.accept(IMAGES)
-    worker = fleet.worker(GLAD_REDIS_URL=wire.url if wire else fleet.url)
+    worker = fleet.worker(GLAD_REDIS_URL=wire.url if wire else fleet.url, GLAD_REDIS_ANSWER_S=answer_s)
     eventually(lambda: fleet.count_ended(ids) >= 2)
     return ids, worker
 
@@ -100,19 +100,35 @@ def test_results_wait_for_a_redis_without_memory(fleet: WorkerFleet) -> None:
     assert worker.running
 
 
-def test_an_idle_worker_lives_while_redis_refuses_it_and_does_not_when_redis_leaves_it_waiting(
+def test_a_redis_that_is_stopped_for_longer_than_a_command_is_tried_loses_nothing(
+    fleet: WorkerFleet, redis_server: RedisServer
+) -> None:
+    ids, worker = begun(fleet, answer_s="3")
+    other = fleet.worker(GLAD_REDIS_ANSWER_S="3")  # takes over what the first one seems to have lost
+    redis_server.child.signal(signal.SIGSTOP)
+    time.sleep(8)  # a command is given up after six seconds at the latest, and the lease is 1.5
+    redis_server.child.signal(signal.SIGCONT)
+    assert_all_ended_once(fleet, ids)
+    assert worker.running
+    assert other.running
+
+
+def test_an_idle_worker_lives_while_redis_refuses_it_and_while_redis_leaves_it_waiting(
     fleet: WorkerFleet, wire: Wire
 ) -> None:
-    worker = fleet.worker(GLAD_REDIS_URL=wire.url, GLAD_STUCK_AFTER_S="4", GLAD_LOG_LEVEL="info")
+    # What lasts too long is the absence itself; a claim that gets no answer ends after six seconds at the latest.
+    worker = fleet.worker(
+        GLAD_REDIS_URL=wire.url, GLAD_LOG_LEVEL="info", GLAD_STUCK_AFTER_S="7", GLAD_REDIS_ANSWER_S="3"
+    )
     eventually(lambda: worker.log.exists() and ready_port(worker) is not None)
     port = ready_port(worker)
     assert port is not None
-    wire.cut()
-    time.sleep(8)  # what lasts too long is the absence itself
-    assert get(port, "/health/live")[0] == 200
-    wire.mend()
-    (result,) = fleet.ended(fleet.accept(IMAGES[:1]))
-    assert result.state is State.DONE
-    wire.silence()
-    eventually(lambda: get(port, "/health/live")[0] == 503)
-    assert worker.running
+    for go_away in (wire.cut, wire.silence):
+        go_away()
+        until = time.monotonic() + 9
+        while time.monotonic() < until:
+            assert get(port, "/health/live")[0] == 200
+            time.sleep(0.5)
+        wire.mend()
+        (result,) = fleet.ended(fleet.accept(IMAGES[:1]))
+        assert result.state is State.DONE
