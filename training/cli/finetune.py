@@ -56,7 +56,7 @@ def finetune(
     """
     if stage not in STAGES:
         raise typer.BadParameter(f"stage is {stage!r}; use one of {', '.join(STAGES)}")
-    from training.cli.train import tell_data_warnings
+    from training.cli.printed import tell_data_warnings
     from training.package import product_of_folder
     from training.pretrained_recipe import PretrainedRecipe
     from training.recipe_file import load_recipe

@@ -11,7 +11,7 @@ import typer
 
 from model_store.cli.common import BundleName, StoreFolder, bundle_folder, command_line, explained, numbers
 from training.cli.data import images_folder
-from training.cli.train import tell_data_warnings
+from training.cli.printed import tell_data_warnings
 from training.interrupts import resumable
 
 if TYPE_CHECKING:

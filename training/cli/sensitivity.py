@@ -9,7 +9,7 @@ import typer
 
 from model_store.cli.common import BundleName, StoreFolder, bundle_folder, command_line, explained
 from training.cli.data import images_folder
-from training.cli.train import tell_data_warnings
+from training.cli.printed import tell_data_warnings
 
 
 def sensitivity(

@@ -9,7 +9,7 @@ import json
 import shlex
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import Annotated, TypeAlias
 
 import typer
 
@@ -24,13 +24,15 @@ from model_store.cli.common import (
     version_of_now,
 )
 from training.cli.data import images_folder
+from training.cli.printed import (
+    checked_before_training,
+    print_plan,
+    tell_data_warnings,
+    tell_gate,
+    tell_thresholds,
+    to_publish,
+)
 from training.interrupts import resumable
-
-if TYPE_CHECKING:
-    from model_store.bundle import Bundle
-    from training.checked_training import Wanted
-    from training.recipe_file import AnyRecipe
-    from training.training_plan import TrainingPlan
 
 
 def sample(
@@ -227,10 +229,10 @@ def train(
         confidence=confidence,
         out=out,
         warn=tell_data_warnings,
-        show_plan=partial(_print_plan, as_json=as_json) if dry_run else None,
+        show_plan=partial(print_plan, as_json=as_json) if dry_run else None,
     )
     for one in of_classes:
-        _tell_thresholds(one)
+        tell_thresholds(one)
     if of_classes:
         return
     with explained(ValueError):
@@ -239,64 +241,21 @@ def train(
         checkpoints = run or Path("runs") / naming.product
         wanted = Wanted(recipe, data, checkpoints, target, naming, changes or (), confidence, smallest_defect)
         if dry_run:
-            raise typer.Exit(0 if _print_plan(wanted, as_json) else 1)
+            raise typer.Exit(0 if print_plan(wanted, as_json) else 1)
         if as_json:
             raise ValueError("--json prints the plan of a --dry-run: give both, or neither")
         with resumable():
-            chosen, plan = _checked_before_training(wanted)
+            chosen, plan = checked_before_training(wanted)
             bundle = train_bundle(
                 chosen, data, checkpoints, target, naming, command=command_line(), say=typer.echo, plan=plan
             )
-    _tell_thresholds(bundle)
+    tell_thresholds(bundle)
     with explained(ValueError), locked_run(checkpoints):
         if isinstance(chosen, FeatureRecipe) if export is None else export:
             export_new_bundle(target, data, checkpoints / "parity")
         tell_report(checkpoints, target)
     to_evaluate = shlex.join(["glad", "evaluate", str(target), "--data", str(data)])
-    typer.echo(
-        f"next: {to_evaluate}  (needs a labelled test/)\n      {_to_publish(target)}  (then `glad serve` has it)"
-    )
-
-
-def _print_plan(wanted: Wanted, as_json: bool) -> bool:
-    """Print the plan of a training, and return whether nothing stands in its way."""
-    from training.checked_training import check_training
-    from training.progress import named_bars, progress_hidden
-    from training.training_plan import plan_in_words
-
-    with progress_hidden(as_json), named_bars() as show:
-        plan = check_training(wanted, try_steps=True, progress=show).plan
-    typer.echo(plan.model_dump_json(indent=2) if as_json else plan_in_words(plan))
-    return not plan.problems
-
-
-def _checked_before_training(wanted: Wanted) -> tuple[AnyRecipe, TrainingPlan | None]:
-    """Return the recipe and the plan of a training, once its warnings are told.
-
-    Processes beside the main one read the images only where the recipe depends on them.
-
-    Raises:
-        ValueError: if the training would fail.
-    """
-    from training.checked_training import check_before_training
-    from training.launched_processes import is_main_process
-    from training.progress import named_bars, progress_hidden
-    from training.proposed_recipe import MY_PRODUCT, RECIPE
-    from training.recipe_file import load_recipe
-
-    if not is_main_process() and wanted.recipe != MY_PRODUCT:
-        return load_recipe(wanted.recipe, wanted.changes, wanted.data).with_confidence(wanted.confidence), None
-    with progress_hidden(not is_main_process()), named_bars() as show:
-        checked = check_before_training(wanted, progress=show)
-    if not is_main_process():
-        return checked.recipe, None
-    for warning in checked.plan.warnings:
-        typer.secho(f"warning: {warning}", fg=typer.colors.YELLOW, err=True)
-    for line in (*(f"{one.key} = {one.value}: {one.why}" for one in checked.plan.proposed), *checked.plan.observed):
-        typer.echo(line)
-    if checked.proposal is not None:
-        typer.echo(f"recipe: {wanted.run / RECIPE}")
-    return checked.recipe, checked.plan
+    typer.echo(f"next: {to_evaluate}  (needs a labelled test/)\n      {to_publish(target)}  (then `glad serve` has it)")
 
 
 def calibrate(
@@ -396,8 +355,8 @@ def calibrate(
             json_file.write_text(json.dumps(made.report, indent=2) + "\n", encoding="utf-8")
     if made.choice is not None:
         typer.echo(choice_as_markdown(made.choice))
-    _tell_thresholds(made.bundle)
-    typer.echo(f"next: {_to_publish(target)}")
+    tell_thresholds(made.bundle)
+    typer.echo(f"next: {to_publish(target)}")
 
 
 def gate(
@@ -435,56 +394,5 @@ def gate(
         tell_data_warnings(data)
         with named_bars() as show:
             made = relearn_gate(folder, data, target, command=command_line(), progress=show)
-    typer.echo(f"{made.path}  hash {made.hash[:12]}")
-    learned, report = made.manifest.gate, made.manifest.quality["gate"]
-    assert learned is not None, "a gate was just learned"
-    like = "not asked" if learned.likeness is None else f"from {learned.likeness:.3f}"
-    typer.echo(
-        f"brightness {learned.darkest:.0f} to {learned.brightest:.0f}, at most {learned.black_share:.0%} black and "
-        f"{learned.white_share:.0%} white, sharpness from {learned.sharpness:.3f}, likeness {like}"
-    )
-    typer.echo(
-        f"learned from {learned.good_images} good images: at most {report['good_parts_gated_at_most']:.1%} of the good "
-        "parts are stopped, as long as they come from the same line"
-    )
-    if warning := report.get("warning"):
-        typer.secho(f"warning: {warning}", fg=typer.colors.YELLOW, err=True)
-    typer.echo(f"next: {_to_publish(target)}")
-
-
-def _to_publish(bundle: Path) -> str:
-    return shlex.join(["glad", "bundle", "publish", str(bundle), "--activate"])
-
-
-def tell_data_warnings(data: Path) -> None:
-    """Print what is probably not meant about a data folder: images that take no part, images that are too dark.
-
-    Raises:
-        DataError: if the folder has no layout.
-    """
-    from training.data.data_warnings import data_warnings
-    from training.launched_processes import is_main_process
-
-    if not is_main_process():
-        return
-    for warning in data_warnings(data):
-        typer.secho(f"warning: {warning}", fg=typer.colors.YELLOW, err=True)
-
-
-def _tell_thresholds(bundle: Bundle) -> None:
-    """Print where the bundle lies, its thresholds, and what they promise."""
-    thresholds, report = bundle.manifest.thresholds, bundle.manifest.quality["calibration"]
-    typer.echo(f"{bundle.path}  hash {bundle.hash[:12]}")
-    typer.echo(
-        f"review from {thresholds.review:.4f}, fail from {thresholds.fail:.4f}, on {thresholds.good_images} good images"
-    )
-    if warning := report.get("warning"):
-        typer.secho(f"warning: {warning}", fg=typer.colors.YELLOW, err=True)
-    else:
-        typer.echo(report["promise"])
-    if unusual := report.get("most_unusual"):
-        named = ", ".join(f"{one['image']} {one['score']:.2f}" for one in unusual)
-        typer.echo(
-            f"most unusual of the good images, by score: {named}. Look at them: they set the thresholds, and one that "
-            "shows a defect lets others pass. Take it out, and train again"
-        )
+    tell_gate(made)
+    typer.echo(f"next: {to_publish(target)}")

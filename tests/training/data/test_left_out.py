@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from training.cli.train import tell_data_warnings
+from training.cli.printed import tell_data_warnings
 from training.data.data_warnings import data_warnings
 from training.data.dataset import DataError, good_split
 from training.data.image_files import read_pixels
