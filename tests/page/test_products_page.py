@@ -122,6 +122,7 @@ def open_product(open_page: Opener, query: str = "", **options: Any) -> Page:
     page = open_page(f"/products/{PRODUCT}{query}", **options)
     expect(page.get_by_role("slider", name="FAIL from")).to_be_visible()
     expect(page.get_by_role("slider", name="Least brightness")).to_be_visible()
+    expect(page.locator("main [aria-busy=true]")).to_have_count(0)  # what comes later would move what is dragged
     return page
 
 
