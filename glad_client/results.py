@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, computed_field, model_validator
 
 from glad_client.decisions import (
     MAX_DRAWN_REGIONS,
@@ -51,6 +51,9 @@ class QualityCheck(StrEnum):
     TOO_BRIGHT = "too_bright"
     BLURRED = "blurred"
 
+
+ReviewReason = Literal["station_held", "overtime", "quality", "no_result", "score", "missing", "disputed"]
+"""A reason why a person has to look. Of a single image all but the last two; `missing` is a view without an image."""
 
 LimitSampleKind = Literal["good", "bad"]
 """What a limit sample is known to be."""
@@ -256,6 +259,33 @@ class Result(Traceability):
         """Whether the quality gate found the image unfit for inspection."""
         return self.quality is not None and not self.quality.passed
 
+    @computed_field(  # type: ignore[prop-decorator]
+        description="why the verdict is `review`, or why there is none (any more): `station_held`: the station was on "
+        "hold, see `hold`; `overtime`: no verdict came within the station's takt; `quality`: the image is unfit for "
+        "inspection; `no_result`: the inspection failed or expired; `score`: it reached `thresholds.review`, which is "
+        "not asked of a held station. Empty for `pass`, `fail`, and while nothing is known"
+    )
+    @property
+    def review_reasons(self) -> tuple[ReviewReason, ...]:
+        """Why a person has to look, by what the service found: computed, so that results of older versions say it."""
+        if self.verdict in {Verdict.PASS, Verdict.FAIL}:
+            return ()
+        has_ended, scored = self.state.final, self.score is not None and self.hold is None
+        holds: dict[ReviewReason, bool] = {
+            "station_held": has_ended and self.hold is not None,
+            "overtime": self.overtime is True,
+            "quality": self.unfit,
+            "no_result": has_ended and self.verdict is None,
+            "score": scored and not self._is_late_pass,
+        }
+        return tuple(reason for reason, is_one in holds.items() if is_one)
+
+    @property
+    def _is_late_pass(self) -> bool:
+        """Whether it would be `pass` by its score, had it come within the takt."""
+        limits, score = self.thresholds, self.score
+        return self.overtime is True and limits is not None and score is not None and score < limits.review
+
     @property
     def counting_review(self) -> Review | None:
         """The review that counts: the last one that nobody has withdrawn."""
@@ -299,6 +329,9 @@ class Event(Message):
     thresholds: Thresholds | None = Field(None, description="set when there is a score: the limits it was held against")
     denoising_step: int | None = None
     hold: Text | None = Field(None, description="why the station was on hold when the image came")
+    review_reasons: tuple[ReviewReason, ...] | None = Field(
+        None, description="why a person has to look, as `Result.review_reasons`; null: nobody has, or an older version"
+    )
     quality: Quality | None = Field(None, description="set when the image was unfit for inspection: why")
     error: Failure | None = None
     review: Review | None = Field(
@@ -349,6 +382,7 @@ class Event(Message):
             station=result.station,
             view=result.view,
             verdict=Verdict.REVIEW,
+            review_reasons=("overtime",),
             overtime=True,
             at=at,
         )
@@ -371,6 +405,7 @@ class Event(Message):
                 "thresholds": None if result.score is None else result.thresholds,
                 "denoising_step": result.denoising_step,
                 "hold": result.hold,
+                "review_reasons": result.review_reasons or None,
                 "quality": result.quality if result.unfit else None,
                 "error": result.error,
                 "accepted_at": result.accepted_at,

@@ -138,6 +138,7 @@ DISPOSITION: dict[str, Any] = {
 PART: dict[str, Any] = {
     "serial": "SN-000123",
     "verdict": "review",
+    "review_reasons": ["missing"],
     "finished": True,
     "views": [
         {
@@ -146,6 +147,7 @@ PART: dict[str, Any] = {
             "state": None,
             "verdict": "review",
             "reason": "missing",
+            "review_reasons": ["missing"],
             "inspection_id": None,
             "hold": None,
         },
@@ -155,6 +157,7 @@ PART: dict[str, Any] = {
             "state": "done",
             "verdict": "pass",
             "reason": "score",
+            "review_reasons": [],
             "inspection_id": ID,
             "hold": None,
         },

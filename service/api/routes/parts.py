@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, get_args
 
 import structlog
 from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from glad_client.answers import Part, PartView, VerdictReason
+from glad_client.results import ReviewReason
 from service.api.dependencies import CallerDep, Services, ServicesDep
 from service.api.openapi import operations as documents
 from service.api.problems import memory_is_for_images
@@ -137,12 +138,19 @@ def part_verdict(serial: str, results: Iterable[Result], expected: Iterable[Expe
     last: dict[tuple[str | None, str | None], Result] = {(result.product, result.view): result for result in results}
     missing = set(expected) - set(last)
     views = [_inspected_view(result) for result in last.values()] + [_missing_view(*view) for view in missing]
+    verdict = worst_verdict(view.verdict for view in views)
     return Part(
         serial=serial,
-        verdict=worst_verdict(view.verdict for view in views),
+        verdict=verdict,
+        review_reasons=_reasons(views) if verdict is Verdict.REVIEW else (),
         finished=all(view.state is None or view.state.final for view in views),
         views=sorted(views, key=lambda view: (view.product or "", view.view or "")),
     )
+
+
+def _reasons(views: Iterable[PartView]) -> tuple[ReviewReason, ...]:
+    found = {reason for view in views for reason in view.review_reasons}
+    return tuple(reason for reason in get_args(ReviewReason) if reason in found)
 
 
 def _inspected_view(result: Result) -> PartView:
@@ -153,6 +161,7 @@ def _inspected_view(result: Result) -> PartView:
         state=result.state,
         verdict=verdict,
         reason=reason,
+        review_reasons=result.review_reasons if verdict is Verdict.REVIEW else (),
         inspection_id=result.id,
         hold=result.hold,
     )
@@ -165,6 +174,7 @@ def _missing_view(product: str | None, view: str) -> PartView:
         state=None,
         verdict=Verdict.REVIEW,
         reason="missing",
+        review_reasons=("missing",),
         inspection_id=None,
         hold=None,
     )
@@ -186,10 +196,4 @@ def _reason(result: Result) -> VerdictReason:
         return "score"
     if result.hold is not None:  # whether the score alone would have been for review is not known
         return "hold"
-    return "overtime" if _passed_too_late(result) else "score"
-
-
-def _passed_too_late(result: Result) -> bool:
-    """Return whether a result would be `pass` by its score, had it come within the takt."""
-    limits, score = result.thresholds, result.score
-    return bool(result.overtime) and limits is not None and score is not None and score < limits.review
+    return "score" if "score" in result.review_reasons else "overtime"
