@@ -91,7 +91,9 @@ class StationList(Message):
     stations: list[StationView]
 
 
-VerdictReason = Literal["score", "hold", "overtime", "quality", "operator", "no_result", "missing", "unfinished"]
+VerdictReason = Literal[
+    "score", "hold", "overtime", "quality", "operator", "disputed", "no_result", "missing", "unfinished"
+]
 
 
 class PartView(Message):
@@ -104,9 +106,9 @@ class PartView(Message):
     reason: VerdictReason = Field(
         description="where the verdict is from: the image's score; `hold`: its station was on hold, so that nothing "
         "passed; `overtime`: there was no verdict within the station's takt; `quality`: the image is unfit for "
-        "inspection; an operator's review; `no_result`: the inspection failed or expired, so a person has to look; "
-        "`missing`: the view is expected, and no image has come; "
-        "`unfinished`: its image waits or runs. One of several; `review_reasons` has all"
+        "inspection; an operator's review; `disputed`: two people disagree, the second of whom looked blind; "
+        "`no_result`: the inspection failed or expired, so a person has to look; `missing`: the view is expected, and "
+        "no image has come; `unfinished`: its image waits or runs. One of several; `review_reasons` has all"
     )
     review_reasons: tuple[ReviewReason, ...] = Field(
         (), description="all reasons why the verdict is `review`, as of the inspection, after what people decided"

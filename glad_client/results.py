@@ -19,16 +19,18 @@ from glad_client.decisions import (
     Disposition,
     DrawnRegion,
     PartDisposition,
+    PeoplesDecision,
     Review,
     counted_review,
+    is_disputed,
 )
 from glad_client.fields import ArtifactName, InspectionId, Message, Metadata, Name, Sha256, Text, Timestamp
 
 __all__ = [
     "FINAL_STATES", "MAX_DRAWN_REGIONS", "MAX_REGIONS", "BundleId", "Decision", "DefectCode", "Disposition",
     "DrawnRegion", "Event", "EventType", "Failure", "HottestPlace", "LimitSampleKind", "PartDisposition",
-    "Priority", "Quality", "QualityCheck", "QualityReason", "Region", "Result", "Review", "State", "Thresholds",
-    "Timings", "Traceability", "Verdict", "counted_review",
+    "Priority", "Quality", "QualityCheck", "QualityReason", "Region", "Result", "Review", "ReviewReason", "State",
+    "Thresholds", "Timings", "Traceability", "Verdict", "counted_review",
 ]  # fmt: skip
 
 MAX_REGIONS = 256
@@ -230,7 +232,9 @@ class Result(Traceability):
         description="set where the image was drawn for the random audit of the reviews: the probability of it",
     )
     reviews: tuple[Review, ...] = Field(
-        (), description="what operators found, oldest first; the last one counts that was not withdrawn"
+        (),
+        description="what operators found, oldest first; the last one counts that was not withdrawn, but for a blind "
+        "look at what another person has judged: see `decision`",
     )
 
     @model_validator(mode="after")
@@ -286,9 +290,21 @@ class Result(Traceability):
         limits, score = self.thresholds, self.score
         return self.overtime is True and limits is not None and score is not None and score < limits.review
 
+    @computed_field(  # type: ignore[prop-decorator]
+        description="what people decided: that of the review that counts; `disputed`: who looked blind after another "
+        "person disagrees, so that no decision counts until a third one; null: nobody has decided"
+    )
+    @property
+    def decision(self) -> PeoplesDecision | None:
+        """What people decided, all their reviews together."""
+        if is_disputed(self.reviews):
+            return "disputed"
+        review = self.counting_review
+        return None if review is None else review.decision.value
+
     @property
     def counting_review(self) -> Review | None:
-        """The review that counts: the last one that nobody has withdrawn."""
+        """The review that counts; None: nobody has decided, or two people disagree."""
         return counted_review(self.reviews)
 
     def to_json(self) -> str:
@@ -336,6 +352,9 @@ class Event(Message):
     error: Failure | None = None
     review: Review | None = Field(
         None, description="set when the type is `inspection.reviewed` or `inspection.review_withdrawn`"
+    )
+    decision: PeoplesDecision | None = Field(
+        None, description="set with `review`: what people decided, all their reviews together, as `Result.decision`"
     )
     disposition: PartDisposition | None = Field(None, description="set when the type is `part.disposition`")
     accepted_at: Timestamp | None = Field(None, description="null: an event of an older version")

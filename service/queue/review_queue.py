@@ -28,6 +28,8 @@ class WaitingKind(StrEnum):
     REVIEW = "review"
     AUDIT = "audit"
     DOUBLE_READ = "double_read"
+    DISPUTED = "disputed"
+    """Two people disagree, the second of whom looked blind."""
 
     @property
     def task(self) -> ReviewTaskName:

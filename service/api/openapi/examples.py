@@ -108,7 +108,7 @@ REVIEW_TASK: dict[str, Any] = {
 }
 CLAIM_RENEWAL: dict[str, Any] = {"claim": CLAIM, "until": "2026-11-23T08:20:41.310Z"}
 REVIEW_SUMMARY: dict[str, Any] = {
-    "waiting": {"fail": 3, "review": 12, "audit": 40, "double_read": 2},
+    "waiting": {"fail": 3, "review": 12, "audit": 40, "double_read": 2, "disputed": 0},
     "reviewed": 310,
     "withdrawn": 4,
     "agreement": {

@@ -39,8 +39,9 @@ async def part(
     """Return the part's verdict, which is the worst of all its views.
 
     Of several images of a view, the last accepted one counts. An operator's review counts instead of the score: `ok` as
-    `pass`, `defect` as `fail`. A view that a station of the part or the call itself expects, and of which no image has
-    come, is `review`; so is one whose station's takt is over before its verdict comes, which may then still be `fail`.
+    `pass`, `defect` as `fail`; where two people disagree, the view is `review` until a third one decides. A view that a
+    station of the part or the call itself expects, and of which no image has come, is `review`; so is one whose
+    station's takt is over before its verdict comes, which may then still be `fail`.
     """
     images = await _images_or_404(services, serial)
     results = [image.result for image in images]
@@ -155,13 +156,14 @@ def _reasons(views: Iterable[PartView]) -> tuple[ReviewReason, ...]:
 
 def _inspected_view(result: Result) -> PartView:
     verdict, reason = _verdict(result)
+    reasons = ("disputed",) if reason == "disputed" else result.review_reasons
     return PartView(
         product=result.product,
         view=result.view,
         state=result.state,
         verdict=verdict,
         reason=reason,
-        review_reasons=result.review_reasons if verdict is Verdict.REVIEW else (),
+        review_reasons=reasons if verdict is Verdict.REVIEW else (),
         inspection_id=result.id,
         hold=result.hold,
     )
@@ -183,8 +185,10 @@ def _missing_view(product: str | None, view: str) -> PartView:
 def _verdict(result: Result) -> tuple[Verdict | None, VerdictReason]:
     if not result.state.final:
         return (Verdict.REVIEW, "overtime") if result.overtime else (None, "unfinished")
-    review = result.counting_review
-    return view_verdict(result.verdict, review), "operator" if review is not None else _reason(result)
+    verdict = view_verdict(result.verdict, result.reviews)
+    if result.decision is None:
+        return verdict, _reason(result)
+    return verdict, "disputed" if result.decision == "disputed" else "operator"
 
 
 def _reason(result: Result) -> VerdictReason:

@@ -57,6 +57,6 @@ end
 if is_drawn then
   redis.call('HSET', inspection, 'double_read', '1')
 end
-update_reviewed(history, inspection, id, ttl_ms)
-add_event(events, id, event, max_events)
+local decision = update_reviewed(history, inspection, id, ttl_ms)
+add_event(events, id, with_decision(event, decision), max_events)
 return 'recorded'

@@ -395,11 +395,9 @@ async def test_a_double_read_goes_to_another_person_who_sees_no_decision(api: Ru
     assert second is not None
     assert (second["task"], second["blind"], second["inspection"]["id"]) == ("double_read", True, inspection_id)
     await decide(api, second, "ok", "bob")
-    assert await ask(api, "cid") is None  # nobody reads a third time
     figures = await summary(api)
     assert figures["double_read"] == {"pairs": 1, "agreed": 0, "kappa": 0.0}
     # kappa: p_o = 0; the first always says defect, the second always ok, so p_e = 0, and (0 - 0) / (1 - 0) = 0
-    assert figures["agreement"]["fail"] == {"ok": 1, "defect": 0}
 
 
 @pytest.mark.parametrize(

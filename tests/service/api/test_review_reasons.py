@@ -69,6 +69,7 @@ async def test_inspection_event_and_part_give_the_same_reasons(
     submitter: JobSubmitter,
     make_queue: MakeQueue,
     client: redis.Redis,
+    *,
     job: Job,
     end: Callable[[ClaimedJob], Result],
     reasons: list[str],

@@ -53,6 +53,7 @@ const ASK_AT_START_MS = 500;
  * @property {number | null} height
  * @property {string} accepted_at
  * @property {Review[]} reviews
+ * @property {"ok" | "defect" | "disputed" | null} [decision] what people decided, all together
  */
 
 /**

@@ -1,10 +1,11 @@
 /** What people decided on an image, and the way to decide again: a mistake of yesterday is corrected here. */
 import { api } from "../lib/api.js";
+import { countingReview } from "../lib/counting_review.js";
 import { html, useEffect, useState } from "../lib/html.js";
 import { askPerson, hasScope, useSession } from "../lib/session.js";
 import { formatDate, t } from "../lib/texts.js";
 import { confirmChange } from "./dialog.js";
-import { countingReview, reviewText } from "./inspection_row.js";
+import { reviewText } from "./inspection_row.js";
 import { ProblemNote } from "./problem.js";
 
 /** @typedef {{code: string, title: string}} DefectKind */
