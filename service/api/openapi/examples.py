@@ -108,7 +108,7 @@ REVIEW_TASK: dict[str, Any] = {
 }
 CLAIM_RENEWAL: dict[str, Any] = {"claim": CLAIM, "until": "2026-11-23T08:20:41.310Z"}
 REVIEW_SUMMARY: dict[str, Any] = {
-    "waiting": {"fail": 3, "review": 12, "audit": 40, "double_read": 2, "disputed": 0},
+    "waiting": {"fail": 3, "no_result": 1, "review": 12, "audit": 40, "double_read": 2, "disputed": 0},
     "reviewed": 310,
     "withdrawn": 4,
     "agreement": {
@@ -170,6 +170,7 @@ STATISTICS: dict[str, Any] = _COUNTS | {
     "until": "2026-11-23T06:00:00.000Z",
     "images": 824,
     "unfinished": 1,
+    "overtime": 0,
     "yield": 0.970873786407767,
     "by_station": [_COUNTS | {"name": "line-3", "no_result": 1}],
     "by_product": [_COUNTS | {"name": "bracket", "no_result": 1}],

@@ -9,10 +9,10 @@ local inspections, claims, waiting, suffix, wanted = ARGV[4], ARGV[5], ARGV[6], 
 
 -- Each fourth turn begins with an image to judge blind: else a full queue would leave the audit without answers.
 local ORDERS = {
-  [0] = {'audit', 'double_read', 'disputed', 'fail', 'review'},
-  [4] = {'double_read', 'audit', 'disputed', 'fail', 'review'},
+  [0] = {'audit', 'double_read', 'disputed', 'fail', 'no_result', 'review'},
+  [4] = {'double_read', 'audit', 'disputed', 'fail', 'no_result', 'review'},
 }
-local USUAL = {'disputed', 'fail', 'review', 'audit', 'double_read'}
+local USUAL = {'disputed', 'fail', 'no_result', 'review', 'audit', 'double_read'}
 -- Of these a person gets none that the same person has judged.
 local NEEDS_ANOTHER = {audit = true, double_read = true, disputed = true}
 local MOST_LOOKED_AT, AT_ONCE = 1000, 50

@@ -4,6 +4,7 @@
 --   audit        it was drawn at random, and nobody has judged it blind yet, whatever the service found
 --   disputed     who looked blind after another person disagrees, and nobody has decided since
 --   fail, review the service found this, and nobody has judged it
+--   no_result    the inspection failed or expired, nobody has judged it, and its image can be looked at
 --   double_read  it was judged, drawn for a second look, and nobody has had that yet
 -- Indexes hold positions of the history, so that what waits longest is found first, and go with their inspections.
 
@@ -18,6 +19,14 @@ local VERDICTS = {pass = true, review = true, fail = true}
 
 local function is_text(value)
   return type(value) == 'string' -- cjson.null is no false
+end
+
+local LOST_IMAGES = {image_unavailable = true, image_undecodable = true}
+
+-- -> what an image without a verdict waits as, before anybody has judged it, or nil: there is nothing to look at
+local function unjudged_kind(result, is_settled)
+  local code = type(result.error) == 'table' and result.error.code
+  return is_text(result.image_sha256) and not LOST_IMAGES[code] and not is_settled and 'no_result' or nil
 end
 
 -- The keys of what waits: of all, of the product, of the station, and of both.
@@ -55,7 +64,7 @@ end
 
 -- -> what is known of an inspection's reviews: kind, the look that it waits for or nil; counting, the review that counts
 -- or nil; decision, as above; readers, who has judged it, one a line
-local function review_state(result, outcome, text, wants_double_read)
+local function review_state(result, outcome, text, wants_double_read, is_settled)
   local reviews, audited, read_twice, readers = {}, false, false, '\n'
   for line in text:gmatch('[^\n]+') do
     local review = cjson.decode(line)
@@ -68,14 +77,17 @@ local function review_state(result, outcome, text, wants_double_read)
   end
   local counting, decision = counted_review(reviews)
   local kind
-  if is_text(result.limit_sample) or not VERDICTS[outcome] then
-    kind = nil -- a part that stands for a station's check, not for production; or nothing was found
-  elseif type(result.audit) == 'number' and not audited then
+  if is_text(result.limit_sample) then
+    kind = nil -- a part that stands for a station's check, not for production
+  elseif VERDICTS[outcome] and type(result.audit) == 'number' and not audited then
     kind = 'audit'
   elseif decision == 'disputed' then
     kind = 'disputed'
   elseif not counting then
     kind = (outcome == 'fail' or outcome == 'review') and outcome or nil
+    if not VERDICTS[outcome] then
+      kind = unjudged_kind(result, is_settled)
+    end
   elseif wants_double_read and not read_twice then
     kind = 'double_read'
   end
@@ -106,9 +118,10 @@ end
 
 -- Brings the indexes and the inspection's bookkeeping in line with its reviews; returns what people have decided.
 local function update_reviewed(history, inspection, id, ttl_ms)
-  local f = redis.call('HMGET', inspection, 'result', 'outcome', 'reviews', 'double_read', 'waiting', 'defect_code')
+  local f = redis.call('HMGET', inspection, 'result', 'outcome', 'reviews', 'double_read', 'waiting', 'defect_code',
+    'settled')
   local result, reviews = cjson.decode(f[1]), f[3] or ''
-  local state = review_state(result, f[2], reviews, f[4])
+  local state = review_state(result, f[2], reviews, f[4], f[7])
   local kind, counting = state.kind, state.counting
   local position = redis.call('ZSCORE', history, id)
   if not position then
@@ -138,6 +151,16 @@ local function stop_waiting(history, inspection, id)
   if f[1] then
     move(waiting_keys(history, f[1], cjson.decode(f[2])), {}, nil, id)
     set_or_clear(inspection, 'waiting', nil)
+  end
+end
+
+-- An image without a verdict waits no longer: it is inspected again, or is no longer stored.
+local function settle(history, inspection, id)
+  if redis.call('EXISTS', inspection) == 1 then
+    redis.call('HSET', inspection, 'settled', '1')
+    if redis.call('HGET', inspection, 'waiting') == 'no_result' then
+      stop_waiting(history, inspection, id)
+    end
   end
 end
 

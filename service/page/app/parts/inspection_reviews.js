@@ -10,6 +10,9 @@ import { ProblemNote } from "./problem.js";
 
 /** @typedef {{code: string, title: string}} DefectKind */
 
+/** Without a verdict a person may decide as well. */
+const ENDED = new Set(["done", "failed", "expired"]);
+
 /** @param {{inspection: any, onChange: (inspection: any) => void}} props */
 export function InspectionReviews({ inspection, onChange }) {
   const { reviews } = inspection;
@@ -30,7 +33,7 @@ export function InspectionReviews({ inspection, onChange }) {
       )}
     </ol>
     ${
-      inspection.state === "done" &&
+      ENDED.has(inspection.state) &&
       (hasScope("review")
         ? html`<${Decide} inspection=${inspection} counting=${counting} onChange=${onChange} />`
         : html`<p class="hint">${t("inspection.decide_needs_review")}</p>`)

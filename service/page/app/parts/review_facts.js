@@ -47,6 +47,7 @@ function Disputed({ reviews }) {
 
 /** Say why it is not a pass. @param {Inspection} inspection */
 function reasonText(inspection) {
+  if (inspection.verdict === null) return t("reason.no_result", { detail: inspection.error?.detail ?? "–" });
   const unfit = inspection.quality?.passed === false ? inspection.quality.reasons[0] : undefined;
   if (unfit) return t("review.reason_unfit", { why: unfit.detail });
   const regions = t("review.regions", { n: inspection.regions.length });
