@@ -205,6 +205,49 @@ async def test_many_processes_judge_an_image_once_and_a_restart_loses_none(
     assert len((await line.http.get(URL)).json()["changes"]) == 2
 
 
+@pytest.mark.parametrize("field", ["check", "plan"])
+async def test_a_damaged_record_is_logged_once_and_the_station_works_on(
+    line: Running, show: Show, client: redis.Redis, capsys: pytest.CaptureFixture[str], field: str
+) -> None:
+    await line.http.post(CHECK)
+    await line.http.post(CHECK)
+    client.hset(keys.limit_samples("line-3"), field, '{"state": "runn')
+    await show("BAD-1", FAIL)
+    await asyncio.sleep(0.5)  # several looks of the watch
+    assert (await judged(line, client))["check"] is None or field == "plan"
+    for _ in range(3):
+        assert (await line.http.get(SAMPLES)).status_code == 200
+    logged = capsys.readouterr().err
+    assert logged.count("limit samples' record not readable") == 1
+    assert "limit sample not judged" not in logged
+
+    if field == "plan":
+        await line.http.delete(CHECK)
+        assert (await line.http.post(CHECK)).status_code == 409  # as without samples: they are set anew
+        assert (await line.http.put(SAMPLES, json=PLAN)).status_code == 200
+    assert (await line.http.post(CHECK)).status_code == 200
+    await show("GOOD-1", PASS)
+    await show("BAD-1", FAIL)
+    found = await judged(line, client)
+    assert (found["check"]["state"], len(found["samples"])) == ("passed", 2)
+    assert len(found["earlier"]) == (field == "plan")  # what cannot be read is not shown
+
+
+async def test_a_station_whose_record_is_damaged_is_logged_once_and_holds_up_no_other(
+    line: Running, show: Show, client: redis.Redis, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await line.http.post(CHECK)
+    lost = await show("BAD-1", FAIL)
+    await judged(line, client)
+    good: Any = client.xrevrange(keys.station("line-3"), count=1)
+    client.xadd(keys.station("line-3"), {"change": "{damaged"})
+    client.zadd(keys.LIMIT_ENDED, {lost: 1})
+    await asyncio.sleep(0.5)  # several looks of the watch
+    assert capsys.readouterr().err.count("limit sample not judged") == 1
+    client.xadd(keys.station("line-3"), {"change": good[0][1]["change"]})
+    await judged(line, client)  # once it can be read, the image is judged
+
+
 async def test_what_a_check_does_not_allow_now_is_said(line: Running) -> None:
     assert (await line.http.delete(CHECK)).status_code == 409
     await line.http.post(CHECK)
