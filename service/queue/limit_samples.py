@@ -194,7 +194,8 @@ def judge_image(check: LimitCheck, result: Result, at: datetime) -> Judgement | 
 
     A good sample is right once all its views passed, and wrong at the first that did not. A bad one is right at the
     first view that fails, and wrong once all have come and none did. Shown once more it is judged anew. An image that
-    failed or expired has no verdict, and says nothing: the sample has to be shown again.
+    failed or expired has no verdict, and says nothing: the sample has to be shown again. A replay says nothing either: its
+    image may be of long before the check.
 
     Args:
         check: the station's last one.
@@ -202,7 +203,8 @@ def judge_image(check: LimitCheck, result: Result, at: datetime) -> Judgement | 
         at: the time now.
     """
     sample = next((one for one in check.samples if one.serial == result.serial), None)
-    if check.state != "running" or sample is None or result.accepted_at < check.started_at:
+    is_of_before = result.accepted_at < check.started_at or result.replay_of is not None
+    if check.state != "running" or sample is None or is_of_before:
         return None
     judged = _with_view(sample, result, check.expected_views)
     samples = tuple(judged if one is sample else one for one in check.samples)

@@ -191,6 +191,19 @@ async def test_an_image_of_before_the_check_does_not_count(
     assert (await judged(line, client))["check"]["samples"][1]["verdict"] is None
 
 
+async def test_a_replay_of_an_image_of_before_the_check_shows_no_sample(
+    line: Running, show: Show, make_queue: Callable[..., JobQueue], client: redis.Redis
+) -> None:
+    old = await show("BAD-1", None)
+    await line.http.post(CHECK)
+    await line.http.post(f"/v1/inspections/{old}/replay")
+    queue = make_queue()
+    [claimed] = await asyncio.to_thread(queue.claim, 1)
+    await asyncio.to_thread(queue.complete, claimed, result_of(claimed, FAIL))
+    # The camera of today has not seen the sample.
+    assert (await judged(line, client))["check"]["samples"][1]["ok"] is None
+
+
 async def test_many_processes_judge_an_image_once_and_a_restart_loses_none(
     async_client: redis.asyncio.Redis, line: Running, show: Show, client: redis.Redis
 ) -> None:
