@@ -194,8 +194,8 @@ def judge_image(check: LimitCheck, result: Result, at: datetime) -> Judgement | 
 
     A good sample is right once all its views passed, and wrong at the first that did not. A bad one is right at the
     first view that fails, and wrong once all have come and none did. Shown once more it is judged anew. An image that
-    failed or expired has no verdict, and says nothing: the sample has to be shown again. A replay says nothing either: its
-    image may be of long before the check.
+    failed or expired has no verdict, and says nothing: the sample has to be shown again. A replay says nothing either:
+    its image may be of long before the check.
 
     Args:
         check: the station's last one.

@@ -149,6 +149,28 @@ async def test_a_blind_answer_to_the_audit_does_not_replace_an_open_decision_eit
     assert (labelled.decision, labelled.audit.decision) == ("defect", "ok")
 
 
+async def test_a_decision_from_the_history_ends_the_claim_of_who_has_the_image_and_is_not_replaced_unseen(
+    api: Running, line: Line
+) -> None:
+    inspection_id = await line.end(FAIL, serial="SN-1")
+    task = await ask(api, "ann")
+    assert task is not None
+    url = f"/v1/inspections/{inspection_id}/review"
+    assert (await api.http.post(url, json={"decision": "defect", "by": "bob"})).status_code == 200
+    late = await api.http.post(url, json={"decision": "ok", "by": "ann", "claim": task["claim"]})
+    assert (late.status_code, late.json()["type"]) == (409, "urn:glad:problem:claim-lost")
+    assert await part(api) == ("fail", "operator", [])
+
+
+async def test_a_decision_from_the_history_leaves_a_blind_look_that_is_still_wanted(api: Running, line: Line) -> None:
+    inspection_id = await line.end(FAIL, audit=0.5)
+    task = await ask(api, "ann")
+    assert task is not None
+    await api.http.post(f"/v1/inspections/{inspection_id}/review", json={"decision": "defect", "by": "bob"})
+    answer = await decide(api, task, "defect", "ann")
+    assert answer["id"] == inspection_id
+
+
 async def test_who_reviews_one_after_the_other_without_being_asked_replaces_the_decision_as_ever(
     api: Running, line: Line
 ) -> None:
