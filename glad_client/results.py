@@ -264,7 +264,7 @@ class Result(Traceability):
         return self.quality is not None and not self.quality.passed
 
     @computed_field(  # type: ignore[prop-decorator]
-        description="why the verdict is `review`, or why there is none (any more): `station_held`: the station was on "
+        description="why a person has to look, by what the service found: `station_held`: the station was on "
         "hold, see `hold`; `overtime`: no verdict came within the station's takt; `quality`: the image is unfit for "
         "inspection; `no_result`: the inspection failed or expired; `score`: it reached `thresholds.review`, which is "
         "not asked of a held station. Empty for `pass`, `fail`, and while nothing is known"
