@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from glad_client.async_client import AsyncClient
     from glad_client.client import Client
     from glad_client.errors import ApiError, ClientError, NotFinished, UnexpectedAnswer, Unreachable
+    from glad_client.events import Event
     from glad_client.limit_samples import LimitSample, LimitSamplesView
     from glad_client.part_statistics import ShiftList, Statistics
     from glad_client.results import (
         Decision,
         Disposition,
-        Event,
         PartDisposition,
         Quality,
         Region,
@@ -73,10 +73,10 @@ _MODULES = {
     "client": ("Client",),
     "limit_samples": ("LimitSample", "LimitSamplesView"),
     "errors": ("ApiError", "ClientError", "NotFinished", "UnexpectedAnswer", "Unreachable"),
+    "events": ("Event",),
     "results": (
         "Decision",
         "Disposition",
-        "Event",
         "PartDisposition",
         "Quality",
         "Region",

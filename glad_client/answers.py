@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
+from glad_client.decisions import PartDisposition
 from glad_client.fields import InspectionId, Message, Name, NotBool, Text, Timestamp
-from glad_client.results import PartDisposition, Priority, Result, State, Thresholds, Verdict
+from glad_client.results import Priority, Result, ReviewReason, State, Thresholds, Verdict
 
 PicturesWhen = Literal["always", "on_demand"]
 """When the pictures of a part that passes are drawn: at once, or when somebody asks for one."""
@@ -90,7 +91,9 @@ class StationList(Message):
     stations: list[StationView]
 
 
-VerdictReason = Literal["score", "hold", "overtime", "quality", "operator", "no_result", "missing", "unfinished"]
+VerdictReason = Literal[
+    "score", "hold", "overtime", "quality", "operator", "disputed", "no_result", "missing", "unfinished"
+]
 
 
 class PartView(Message):
@@ -103,9 +106,12 @@ class PartView(Message):
     reason: VerdictReason = Field(
         description="where the verdict is from: the image's score; `hold`: its station was on hold, so that nothing "
         "passed; `overtime`: there was no verdict within the station's takt; `quality`: the image is unfit for "
-        "inspection; an operator's review; `no_result`: the inspection failed or expired, so a person has to look; "
-        "`missing`: the view is expected, and no image has come; "
-        "`unfinished`: its image waits or runs"
+        "inspection; an operator's review; `disputed`: two people disagree, the second of whom looked blind; "
+        "`no_result`: the inspection failed or expired, so a person has to look; `missing`: the view is expected, and "
+        "no image has come; `unfinished`: its image waits or runs. One of several; `review_reasons` has all"
+    )
+    review_reasons: tuple[ReviewReason, ...] = Field(
+        (), description="all reasons why the verdict is `review`, as of the inspection, after what people decided"
     )
     inspection_id: InspectionId | None
     hold: Text | None = Field(
@@ -119,6 +125,11 @@ class Part(Message):
     serial: str
     verdict: Verdict | None = Field(
         description="the worst of all views; null until all have a verdict, which is never pass"
+    )
+    review_reasons: tuple[ReviewReason, ...] = Field(
+        (),
+        description="all reasons why the verdict is `review`: those of the views that are; empty for any other",
+        examples=[["station_held"]],
     )
     finished: bool = Field(description="no image of the part waits or runs")
     views: list[PartView]

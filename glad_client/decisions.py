@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
@@ -28,7 +28,9 @@ DrawnRegion = tuple[_Pixel, _Pixel, _Extent, _Extent]
 
 
 class Review(Message):
-    """An operator's judgement of an inspected part. The last one counts that nobody has withdrawn."""
+    """An operator's judgement of an inspected part. The last one counts that nobody has withdrawn, but for a blind look
+    at what another person has judged: see `counted_review`.
+    """
 
     decision: Decision
     defect_code: DefectCode | None = Field(
@@ -64,9 +66,36 @@ class Review(Message):
         return self.withdrawn_at is None
 
 
+PeoplesDecision = Literal["ok", "defect", "disputed"]
+"""What people decided all in all."""
+
+
 def counted_review(reviews: Sequence[Review]) -> Review | None:
-    """Return the review that counts of an inspection's: the last one that nobody has withdrawn."""
-    return next((review for review in reversed(reviews) if review.counts), None)
+    """Return the review that counts of an inspection's: the last one that nobody has withdrawn; None if there is none.
+
+    A blind look at what another person has judged, such as a double read, measures how far people agree, and replaces
+    no decision. Where it disagrees, none counts until somebody decides who has seen both: see reviewed.lua.
+    """
+    review, disputed = _first_look(reviews)
+    return None if disputed else review
+
+
+def is_disputed(reviews: Sequence[Review]) -> bool:
+    """Return whether two people disagree, the second of whom looked blind, and nobody has decided since."""
+    return _first_look(reviews)[1]
+
+
+def _first_look(reviews: Sequence[Review]) -> tuple[Review | None, bool]:
+    """Return the last review that is no second look, and whether a second look after it disagrees."""
+    first, disputed = None, False
+    for review in reviews:
+        if not review.counts:
+            continue
+        if review.blind and first is not None and first.by != review.by:
+            disputed = disputed or review.decision is not first.decision
+        else:
+            first, disputed = review, False
+    return first, disputed
 
 
 class Disposition(StrEnum):

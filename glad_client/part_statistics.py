@@ -63,6 +63,11 @@ class Statistics(PartCountsWithoutResult):
     until: Timestamp
     images: int = Field(description="inspections that ended in the span")
     unfinished: int = Field(description="parts that are not counted yet: an image of theirs waits or runs")
+    overtime: int = Field(
+        0,
+        description="parts without a verdict whose takt was over in the span, and that wait or run now: at the gate "
+        "each is `review`. Each is counted in `parts` once it has ended, then by its verdict",
+    )
     yield_share: float | None = Field(
         alias="yield", description="`pass` / `parts`, 0 ... 1; null: no part", examples=[0.97]
     )

@@ -1,16 +1,14 @@
-"""An inspection as the REST contract shows it, in every state; and the event that says that one ended.
+"""An inspection as the REST contract shows it, in every state.
 
 JSON is read leniently: fields that only a newer service has are ignored.
 """
 
 from __future__ import annotations
 
-import json
-from datetime import datetime
 from enum import StrEnum
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, computed_field, model_validator
 
 from glad_client.decisions import (
     MAX_DRAWN_REGIONS,
@@ -19,16 +17,18 @@ from glad_client.decisions import (
     Disposition,
     DrawnRegion,
     PartDisposition,
+    PeoplesDecision,
     Review,
     counted_review,
+    is_disputed,
 )
 from glad_client.fields import ArtifactName, InspectionId, Message, Metadata, Name, Sha256, Text, Timestamp
 
 __all__ = [
     "FINAL_STATES", "MAX_DRAWN_REGIONS", "MAX_REGIONS", "BundleId", "Decision", "DefectCode", "Disposition",
-    "DrawnRegion", "Event", "EventType", "Failure", "HottestPlace", "LimitSampleKind", "PartDisposition",
-    "Priority", "Quality", "QualityCheck", "QualityReason", "Region", "Result", "Review", "State", "Thresholds",
-    "Timings", "Traceability", "Verdict", "counted_review",
+    "DrawnRegion", "Failure", "HottestPlace", "LimitSampleKind", "PartDisposition",
+    "Priority", "Quality", "QualityCheck", "QualityReason", "Region", "Result", "Review", "ReviewReason", "State",
+    "Thresholds", "Timings", "Traceability", "Verdict", "counted_review",
 ]  # fmt: skip
 
 MAX_REGIONS = 256
@@ -51,6 +51,9 @@ class QualityCheck(StrEnum):
     TOO_BRIGHT = "too_bright"
     BLURRED = "blurred"
 
+
+ReviewReason = Literal["station_held", "overtime", "quality", "no_result", "score", "missing", "disputed"]
+"""A reason why a person has to look. Of a single image all but the last two; `missing` is a view without an image."""
 
 LimitSampleKind = Literal["good", "bad"]
 """What a limit sample is known to be."""
@@ -227,7 +230,9 @@ class Result(Traceability):
         description="set where the image was drawn for the random audit of the reviews: the probability of it",
     )
     reviews: tuple[Review, ...] = Field(
-        (), description="what operators found, oldest first; the last one counts that was not withdrawn"
+        (),
+        description="what operators found, oldest first; the last one counts that was not withdrawn, but for a blind "
+        "look at what another person has judged: see `decision`",
     )
 
     @model_validator(mode="after")
@@ -256,126 +261,50 @@ class Result(Traceability):
         """Whether the quality gate found the image unfit for inspection."""
         return self.quality is not None and not self.quality.passed
 
+    @computed_field(  # type: ignore[prop-decorator]
+        description="why a person has to look, by what the service found: `station_held`: the station was on "
+        "hold, see `hold`; `overtime`: no verdict came within the station's takt; `quality`: the image is unfit for "
+        "inspection; `no_result`: the inspection failed or expired; `score`: it reached `thresholds.review`, which is "
+        "not asked of a held station. Empty for `pass`, `fail`, and while nothing is known"
+    )
+    @property
+    def review_reasons(self) -> tuple[ReviewReason, ...]:
+        """Why a person has to look, by what the service found: computed, so that results of older versions say it."""
+        if self.verdict in {Verdict.PASS, Verdict.FAIL}:
+            return ()
+        has_ended, scored = self.state.final, self.score is not None and self.hold is None
+        holds: dict[ReviewReason, bool] = {
+            "station_held": has_ended and self.hold is not None,
+            "overtime": self.overtime is True,
+            "quality": self.unfit,
+            "no_result": has_ended and self.verdict is None,
+            "score": scored and not self._is_late_pass,
+        }
+        return tuple(reason for reason, is_one in holds.items() if is_one)
+
+    @property
+    def _is_late_pass(self) -> bool:
+        """Whether it would be `pass` by its score, had it come within the takt."""
+        limits, score = self.thresholds, self.score
+        return self.overtime is True and limits is not None and score is not None and score < limits.review
+
+    @computed_field(  # type: ignore[prop-decorator]
+        description="what people decided: that of the review that counts; `disputed`: who looked blind after another "
+        "person disagrees, so that no decision counts until a third one; null: nobody has decided"
+    )
+    @property
+    def decision(self) -> PeoplesDecision | None:
+        """What people decided, all their reviews together."""
+        if is_disputed(self.reviews):
+            return "disputed"
+        review = self.counting_review
+        return None if review is None else review.decision.value
+
     @property
     def counting_review(self) -> Review | None:
-        """The review that counts: the last one that nobody has withdrawn."""
+        """The review that counts; None: nobody has decided, or two people disagree."""
         return counted_review(self.reviews)
 
     def to_json(self) -> str:
         """Return the JSON that is stored and sent."""
         return self.model_dump_json()
-
-
-EventType = Literal[
-    "inspection.done",
-    "inspection.failed",
-    "inspection.expired",
-    "inspection.reviewed",
-    "inspection.review_withdrawn",
-    "inspection.overtime",
-    "part.disposition",
-    "station.held",
-    "station.released",
-    "limit_samples.passed",
-    "limit_samples.failed",
-]
-
-
-class Event(Message):
-    """One inspection ended, was reviewed, or has no verdict in time; a part got a disposition; or something happened to
-    a station: the line of the event stream that page, MES cursor and outbox read.
-    """
-
-    type: EventType
-    inspection_id: InspectionId | None = Field(None, description="null where the event is of no single image")
-    product: Name | None = Field(None, description="of a station's event: the product that is set there")
-    serial: Text | None = None
-    lot: Text | None = None
-    station: Text | None = None
-    view: Text | None = None
-    verdict: Verdict | None = None
-    score: float | None = None
-    calibrated_score: float | None = None
-    thresholds: Thresholds | None = Field(None, description="set when there is a score: the limits it was held against")
-    denoising_step: int | None = None
-    hold: Text | None = Field(None, description="why the station was on hold when the image came")
-    quality: Quality | None = Field(None, description="set when the image was unfit for inspection: why")
-    error: Failure | None = None
-    review: Review | None = Field(
-        None, description="set when the type is `inspection.reviewed` or `inspection.review_withdrawn`"
-    )
-    disposition: PartDisposition | None = Field(None, description="set when the type is `part.disposition`")
-    accepted_at: Timestamp | None = Field(None, description="null: an event of an older version")
-    overtime: bool | None = Field(None, description="true: its takt was over before the verdict came")
-    limit_sample: LimitSampleKind | None = Field(None, description="the image shows a limit sample, not a part")
-    reason: Text | None = Field(None, description="of a station's event: why it is on hold, or what failed")
-    by: Text | None = Field(None, description="of a station's event: who did it, as they said")
-    at: Timestamp
-
-    def to_json(self) -> str:
-        """Return the JSON that is stored and sent: without what is null, but for `inspection_id`."""
-        known = self.model_dump(mode="json", exclude_none=True)
-        return json.dumps({"type": self.type, "inspection_id": self.inspection_id, **known}, ensure_ascii=False)
-
-    @classmethod
-    def from_review(cls, result: Result, review: Review) -> Self:
-        """Return the event of a review of this ended inspection, or of its withdrawal."""
-        kind = "inspection.reviewed" if review.counts else "inspection.review_withdrawn"
-        at = review.withdrawn_at or review.at
-        return cls.from_result(result).model_copy(update={"type": kind, "review": review, "at": at})
-
-    @classmethod
-    def from_disposition(cls, serial: str, last: Result, disposition: PartDisposition) -> Self:
-        """Return the event of a part's disposition; `last` is the part's last inspection."""
-        return cls(
-            type="part.disposition",
-            product=last.product,
-            serial=serial,
-            lot=last.lot,
-            station=last.station,
-            disposition=disposition,
-            at=disposition.at,
-        )
-
-    @classmethod
-    def from_overtime(cls, result: Result, at: datetime) -> Self:
-        """Return the event of an inspection that had no verdict when its station's takt was over."""
-        return cls(
-            type="inspection.overtime",
-            inspection_id=result.id,
-            product=result.product,
-            serial=result.serial,
-            lot=result.lot,
-            station=result.station,
-            view=result.view,
-            verdict=Verdict.REVIEW,
-            overtime=True,
-            at=at,
-        )
-
-    @classmethod
-    def from_result(cls, result: Result) -> Self:
-        """Return the event of an ended inspection."""
-        return cls.model_validate(
-            {
-                "type": f"inspection.{result.state.value}",
-                "inspection_id": result.id,
-                "product": result.product,
-                "serial": result.serial,
-                "lot": result.lot,
-                "station": result.station,
-                "view": result.view,
-                "verdict": result.verdict,
-                "score": result.score,
-                "calibrated_score": result.calibrated_score,
-                "thresholds": None if result.score is None else result.thresholds,
-                "denoising_step": result.denoising_step,
-                "hold": result.hold,
-                "quality": result.quality if result.unfit else None,
-                "error": result.error,
-                "accepted_at": result.accepted_at,
-                "overtime": result.overtime or None,
-                "limit_sample": result.limit_sample,
-                "at": result.finished_at,
-            }
-        )

@@ -50,8 +50,8 @@ class ReviewTask(Message):
     claim: str = Field(description="send it with the review, or give it back", examples=["019abc12-….5f0c2a9b1e77"])
     until: Timestamp = Field(description="then the image may go to somebody else, unless the claim is renewed")
     task: ReviewTaskName = Field(
-        description="`queue`: the service found `fail` or `review`; `audit`: drawn at random, whatever was found; "
-        "`double_read`: another person has judged it"
+        description="`queue`: the service found `fail`, `review` or no verdict, or two people disagree; `audit`: drawn "
+        "at random, whatever was found; `double_read`: another person has judged it"
     )
     blind: bool = Field(description="whether `inspection` leaves out what the service, and others, found")
     inspection: ReviewedInspection
@@ -129,9 +129,11 @@ class WaitingReviews(Message):
     """How many images wait for a person."""
 
     fail: int
+    no_result: int = Field(0, description="the inspection failed or expired, and the image is there to be looked at")
     review: int
     audit: int
     double_read: int
+    disputed: int = Field(0, description="two people disagree, and a third one has to decide")
 
 
 class DecisionCounts(Message):
@@ -166,7 +168,7 @@ class ReviewSummary(Message):
     """What waits for people, and how people and service agree."""
 
     waiting: WaitingReviews
-    reviewed: int = Field(description="images with a review that counts")
+    reviewed: int = Field(description="images with a review that counts: what is disputed is not among them")
     withdrawn: int = Field(description="reviews that were withdrawn")
     agreement: AgreementTable
     double_read: DoubleReadFigures

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from glad_client.results import Event
+from glad_client.events import Event
 
 
 @dataclass(frozen=True)

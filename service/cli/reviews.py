@@ -95,7 +95,9 @@ def summary(
         return
     waits = found.waiting
     typer.echo(
-        f"waiting: {waits.fail} fail, {waits.review} review, {waits.audit} audit, {waits.double_read} double read"
+        f"waiting: {waits.fail} fail, {waits.no_result} without a result, {waits.review} review, "
+        f"{waits.audit} audit, {waits.double_read} double read, "
+        f"{waits.disputed} disputed"
     )
     typer.echo(f"reviewed: {found.reviewed} images; {found.withdrawn} reviews were withdrawn")
     table = found.agreement

@@ -6,6 +6,7 @@ These two, and all that they are made of, are the contract with the world outsid
 Stored JSON is read leniently (unknown fields are ignored), so that old and new processes can share a queue.
 """
 
+from glad_client.events import Event, EventType
 from glad_client.fields import (
     ARTIFACT_NAMES,
     LONGEST_WAIT_S,
@@ -33,8 +34,6 @@ from glad_client.results import (
     DefectCode,
     Disposition,
     DrawnRegion,
-    Event,
-    EventType,
     Failure,
     HottestPlace,
     PartDisposition,

@@ -33,6 +33,8 @@ class StationWatch:
 
     def __init__(self, client: redis.asyncio.Redis, overtime: OvertimeWatch, limit_samples: LimitSamples) -> None:
         self._redis, self._overtime, self._limit_samples = client, overtime, limit_samples
+        self._unjudged = set[str]()
+        """Images that could not be judged, and were told of: they are tried again, and hold up no others."""
 
     async def look(self) -> None:
         """Note what is overdue, and judge the limit samples that have ended.
@@ -43,11 +45,12 @@ class StationWatch:
         async with self._redis.pipeline(transaction=False) as pipe:
             pipe.time()
             pipe.zrange(keys.TAKTS, 0, 0, withscores=True)
-            pipe.zrange(keys.LIMIT_ENDED, 0, MOST_AT_ONCE - 1)
+            pipe.zrange(keys.LIMIT_ENDED, 0, MOST_AT_ONCE + len(self._unjudged) - 1)
             (seconds, micros), first, ended = cast("Any", await pipe.execute())
         now_ms = seconds * 1000 + micros // 1000
         if first and first[0][1] < now_ms and (noted := await self._overtime.note_due(now_ms)):
             log.warning("parts without a verdict in their takt", inspections=noted)
+        self._unjudged.intersection_update(ended)
         for inspection_id in ended:
             await self._judge(inspection_id)
 
@@ -55,7 +58,9 @@ class StationWatch:
         try:
             check = await self._limit_samples.judge(inspection_id)
         except (ValueError, LookupError):  # one that cannot be judged must not stop the others
-            log.exception("limit sample not judged", inspection_id=inspection_id)
+            if inspection_id not in self._unjudged:
+                log.exception("limit sample not judged", inspection_id=inspection_id)
+            self._unjudged.add(inspection_id)
             return
         if check is not None:
             log.info("check by limit samples ended", state=check.state, inspection_id=inspection_id)

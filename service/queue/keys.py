@@ -61,9 +61,9 @@ claim), `claimed_ms` (latest), `owner`, `attempt` (the fencing token: grows with
 `deaths` (while alone), `idempotency` (key that shares its fate), `unfinished` and `places` (the sets that it is in),
 `outcome` (the verdict, or the state of one without), `summary` (of an ended one, for statistics: see summary.lua),
 `due_ms` (when the takt is over), `overtime` (it was, before the verdict), `reviews` (one JSON a line), `waiting` (the
-kind of look that it waits for), `readers` (who has judged it),
-`double_read` (drawn for a second look), `defect_code` and `disposition` (the indexes that it is in); `bundle` and
-`expires_ms` (of its job, once a worker has left it to others: see unusable.lua).
+kind of look that it waits for), `readers` (who has judged it), `double_read` (drawn for a second look), `settled`
+(without a verdict, it needs no look any more), `defect_code` and `disposition` (the indexes that it is in); `bundle`
+and `expires_ms` (of its job, once a worker has left it to others: see unusable.lua).
 
 Scripts reach hashes by the ids they find, so the queue needs one Redis (with replicas if wished), not a Cluster.
 """

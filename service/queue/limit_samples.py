@@ -3,6 +3,7 @@
 An image with a sample's serial is marked when it is accepted. Its end puts it into a set, in the same step that makes
 its result visible; from there it is judged, by whichever process comes first: the step that judges it takes it out of
 the set, changes the check, and holds the station if the verdict is wrong. So each image is judged once, over restarts.
+A stored record that cannot be read is logged, and counts as none: samples are set, and a check is started, anew.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, cast
+from functools import lru_cache
+from typing import Any, TypeVar, cast
 
 import redis.asyncio
+import structlog
 from pydantic import ValidationError
 
 from glad_client.answers import StationChange
@@ -36,6 +39,11 @@ from service.queue.stations import (
 _FROM_GOOD_TO_BAD = (Verdict.PASS, Verdict.REVIEW, Verdict.FAIL)
 MOST_SHOWN_SERIAL = 60
 """Characters of a serial in the reason of a hold."""
+MOST_LOGGED = 200
+"""Characters of a record that cannot be read."""
+Stored = TypeVar("Stored", bound=Message)
+
+log = structlog.get_logger(__name__)
 
 
 class LimitPlan(Message):
@@ -71,8 +79,8 @@ class LimitSamples:
         if record.settings is None:
             return None
         texts = await cast("Any", self._redis.lrange(keys.limit_checks(station), 0, MOST_EARLIER_CHECKS - 1))
-        earlier = tuple(LimitCheck.model_validate_json(text) for text in texts)
-        return _view(station, _plan(record), _check(record), earlier)
+        earlier = tuple(check for text in texts if (check := _read(station, LimitCheck, text)) is not None)
+        return _view(station, _plan(station, record), _check(station, record), earlier)
 
     async def set_samples(self, station: str, samples: Sequence[LimitSample], by: str) -> None:
         """Replace the samples.
@@ -85,7 +93,7 @@ class LimitSamples:
         serials = [text for sample in samples for text in (sample.serial, sample.expected)]
         for _ in range(MOST_TRIES):
             record = await self._read_set(station)
-            if (check := _check(record)) is not None and check.state == "running":
+            if (check := _check(station, record)) is not None and check.state == "running":
                 raise NotNow("a check by limit samples runs: end or cancel it before you change the samples")
             step = {"read_check": record.check, "plan": plan.model_dump_json(), "serials": serials}
             if await self._stations.apply(station, step) is not StepOutcome.CHANGED:
@@ -102,7 +110,7 @@ class LimitSamples:
         at = await redis_now(self._redis)
         for _ in range(MOST_TRIES):
             record = await self._read_set(station)
-            check = _new_check(record, at, by)
+            check = _new_check(station, record, at, by)
             step = {
                 "read_plan": record.plan,
                 "read_check": record.check,
@@ -123,7 +131,7 @@ class LimitSamples:
         at = await redis_now(self._redis)
         for _ in range(MOST_TRIES):
             record = await self._read_set(station)
-            check = _check(record)
+            check = _check(station, record)
             if check is None or check.state != "running":
                 raise NotNow("no check by limit samples runs: start one first")
             ended = check.model_copy(update={"state": "cancelled", "ended_at": at, "ended_by": by})
@@ -145,7 +153,7 @@ class LimitSamples:
         at = await redis_now(self._redis)
         for _ in range(MOST_TRIES):
             record = await self._stations.read(result.station)
-            check = _check(record)
+            check = _check(result.station, record)
             judgement = None if check is None else judge_image(check, result, at)
             step, events = self._judging_step(result.station, record, judgement)
             outcome = await self._stations.apply(result.station, {**step, "judged": inspection_id}, events)
@@ -186,7 +194,8 @@ def judge_image(check: LimitCheck, result: Result, at: datetime) -> Judgement | 
 
     A good sample is right once all its views passed, and wrong at the first that did not. A bad one is right at the
     first view that fails, and wrong once all have come and none did. Shown once more it is judged anew. An image that
-    failed or expired has no verdict, and says nothing: the sample has to be shown again.
+    failed or expired has no verdict, and says nothing: the sample has to be shown again. A replay says nothing either:
+    its image may be of long before the check.
 
     Args:
         check: the station's last one.
@@ -194,7 +203,8 @@ def judge_image(check: LimitCheck, result: Result, at: datetime) -> Judgement | 
         at: the time now.
     """
     sample = next((one for one in check.samples if one.serial == result.serial), None)
-    if check.state != "running" or sample is None or result.accepted_at < check.started_at:
+    is_of_before = result.accepted_at < check.started_at or result.replay_of is not None
+    if check.state != "running" or sample is None or is_of_before:
         return None
     judged = _with_view(sample, result, check.expected_views)
     samples = tuple(judged if one is sample else one for one in check.samples)
@@ -224,8 +234,8 @@ def _reason(wrong: CheckedSample) -> str:
     return f"limit sample {wrong.serial[:MOST_SHOWN_SERIAL]} ({wrong.expected}) was {verdict}"
 
 
-def _new_check(record: StationRecord, at: datetime, by: str) -> LimitCheck:
-    check, plan = _check(record), _plan(record)
+def _new_check(station: str, record: StationRecord, at: datetime, by: str) -> LimitCheck:
+    check, plan = _check(station, record), _plan(station, record)
     if check is not None and check.state == "running":
         raise NotNow("a check by limit samples runs already: show the samples, or cancel it")
     if not plan.samples:
@@ -235,12 +245,26 @@ def _new_check(record: StationRecord, at: datetime, by: str) -> LimitCheck:
     return LimitCheck(started_at=at, by=by, state="running", samples=samples, expected_views=views)
 
 
-def _plan(record: StationRecord) -> LimitPlan:
-    return LimitPlan.model_validate_json(record.plan) if record.plan else LimitPlan()
+def _plan(station: str, record: StationRecord) -> LimitPlan:
+    return _read(station, LimitPlan, record.plan) or LimitPlan()
 
 
-def _check(record: StationRecord) -> LimitCheck | None:
-    return LimitCheck.model_validate_json(record.check) if record.check else None
+def _check(station: str, record: StationRecord) -> LimitCheck | None:
+    return _read(station, LimitCheck, record.check)
+
+
+def _read(station: str, kind: type[Stored], text: str) -> Stored | None:
+    """Return what is stored; None if there is nothing, or if it cannot be read, as if there were nothing."""
+    try:
+        return kind.model_validate_json(text) if text else None
+    except ValidationError as error:
+        _log_unreadable(station, text, str(error))
+        return None
+
+
+@lru_cache(maxsize=1000)  # so that each record is told of once by a process, however often it is read
+def _log_unreadable(station: str, text: str, error: str) -> None:
+    log.error("limit samples' record not readable", station=station, record=text[:MOST_LOGGED], error=error)
 
 
 def _view(station: str, plan: LimitPlan, check: LimitCheck | None, earlier: tuple[LimitCheck, ...]) -> LimitSamplesView:

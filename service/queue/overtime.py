@@ -7,6 +7,7 @@ so, once: the worker's result, which then is at least `review`, or this watch, w
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, cast
 
 import redis.asyncio
@@ -19,6 +20,8 @@ from service.queue.results import RESULT_FIELDS, read_result
 from service.queue.scripts import load
 
 MOST_AT_ONCE = 100
+FIELDS_AT_ONCE = 500
+"""Inspections of which one round trip reads."""
 
 
 class OvertimeWatch:
@@ -54,6 +57,36 @@ class OvertimeWatch:
             ),
         )
         return cast(str, outcome) == "recorded"
+
+
+async def overdue_inspections(
+    client: redis.asyncio.Redis, unfinished: Sequence[str], since: datetime, until: datetime
+) -> list[Result]:
+    """Return the inspections without a verdict whose takt was over from `since` to before `until`.
+
+    Args:
+        client: of the service's Redis.
+        unfinished: ids of what waits or runs, of which those are chosen.
+        since, until: by Redis's clock.
+
+    Raises:
+        RedisError: if Redis is away.
+    """
+    found: list[Result] = []
+    for at in range(0, len(unfinished), FIELDS_AT_ONCE):
+        some = unfinished[at : at + FIELDS_AT_ONCE]
+        due = await _fields(client, some, ["due_ms"])
+        over = [one for one, [ms] in zip(some, due, strict=True) if ms and since <= from_ms(int(ms)) < until]
+        results = zip(over, await _fields(client, over, RESULT_FIELDS), strict=True)
+        found += [result for one, fields in results if (result := _unfinished(one, fields)) is not None]
+    return found
+
+
+async def _fields(client: redis.asyncio.Redis, ids: Sequence[str], names: list[str]) -> list[list[str | None]]:
+    async with client.pipeline(transaction=False) as pipe:
+        for one in ids:
+            pipe.hmget(keys.inspection(one), names)
+        return cast("list[list[str | None]]", await pipe.execute())
 
 
 def _unfinished(inspection_id: str, fields: Sequence[str | None]) -> Result | None:

@@ -1,8 +1,8 @@
 """Parts: the rules by which images decide about one, and the parts of a time span put together and counted.
 
-Of several images of a view, the last accepted one counts. An operator's review counts instead of the score. An image
-that ended without a verdict is for review. The part is as bad as the worst of its views; without the end of each, and
-without an image of each view that is expected, it never passes.
+Of several images of a view, the last accepted one counts. An operator's review counts instead of the score; where two
+people disagree, the image is for review. So is one that ended without a verdict. The part is as bad as the worst of its
+views; without the end of each, and without an image of each view that is expected, it never passes.
 
 For the statistics of a span, a part is all images with one serial that ended in the span; an image without a serial is
 a part of its own, together with its replays. What came before the span, or after it, changes nothing: the figures of a
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from glad_client.answers import StationChange
-from glad_client.results import counted_review
+from glad_client.decisions import counted_review, is_disputed
 from service.contract import Decision, Review, Verdict
 from service.queue.stations import StationTimeline
 from service.queue.summaries import InspectionSummary
@@ -28,16 +28,17 @@ ExpectedView = tuple[str | None, str]
 """(product, view) that must be there; None: whichever product the view shows."""
 
 
-def view_verdict(verdict: Verdict | None, review: Review | None) -> Verdict:
+def view_verdict(verdict: Verdict | None, reviews: Sequence[Review]) -> Verdict:
     """Return what an image that has ended says of its view.
 
     Args:
         verdict: of the image; None: it ended without one.
-        review: the one that counts, if there is one.
+        reviews: of the image, oldest first.
     """
+    review = counted_review(reviews)
     if review is not None:
         return Verdict.PASS if review.decision is Decision.OK else Verdict.FAIL
-    return Verdict.REVIEW if verdict is None else verdict
+    return Verdict.REVIEW if verdict is None or is_disputed(reviews) else verdict
 
 
 def worst_verdict(verdicts: Iterable[Verdict | None]) -> Verdict | None:
@@ -62,7 +63,7 @@ def expected_views(change: StationChange | None, product: str) -> set[ExpectedVi
     return {(product, view) for view in change.settings.expected_views}
 
 
-_PASS, _FAIL = Verdict.PASS, Verdict.FAIL
+_PASS, _REVIEW, _FAIL = Verdict.PASS, Verdict.REVIEW, Verdict.FAIL
 """To read a member of an enumeration takes longer than all else that is done with a part."""
 
 
@@ -231,8 +232,9 @@ class PartCollector:
 
 
 def _seen(image: InspectionSummary) -> CountedView:
-    review = counted_review(image.reviews) if image.reviews else None
-    verdict = view_verdict(image.verdict, review)
+    if not image.reviews:  # most often so, and there are many
+        return CountedView(image.product, image.view, image.station, image.verdict or _REVIEW, image)
+    review, verdict = counted_review(image.reviews), view_verdict(image.verdict, image.reviews)
     code = review.defect_code if review is not None and verdict is _FAIL else None
     return CountedView(image.product, image.view, image.station, verdict, image, code)
 

@@ -112,6 +112,8 @@ class Replayer:
                 "replay_of": old.id,
             }
         )
+        if job.hold is not None:  # as at acceptance: the image was taken while the station was held
+            job = job.model_copy(update={"thresholds": job.thresholds.on_hold})
         try:
             job.to_json()
         except JobTooLarge as error:

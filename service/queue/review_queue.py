@@ -25,9 +25,13 @@ class WaitingKind(StrEnum):
     """What an image waits for: see reviewed.lua."""
 
     FAIL = "fail"
+    NO_RESULT = "no_result"
+    """The inspection failed or expired."""
     REVIEW = "review"
     AUDIT = "audit"
     DOUBLE_READ = "double_read"
+    DISPUTED = "disputed"
+    """Two people disagree, the second of whom looked blind."""
 
     @property
     def task(self) -> ReviewTaskName:
@@ -65,9 +69,9 @@ class ReviewQueue:
             length_s: how long a claim lasts, unless it is renewed.
         """
         self._redis, self._length_ms = client, round(length_s * 1000)
-        self._next, self._renew = (
-            client.register_script(load("next_review")),
-            client.register_script(load("renew_claim")),
+        self._next, self._renew, self._settle = (
+            client.register_script(load(*names))
+            for names in (("next_review",), ("renew_claim",), ("reviewed", "settle_review"))
         )
 
     async def next(
@@ -127,6 +131,11 @@ class ReviewQueue:
     async def give_back(self, claim: str) -> bool:
         """End a claim; return False if it has ended before."""
         return await self._change(claim, 0) is not None
+
+    async def settle(self, inspection_id: str) -> None:
+        """End the wait of an image without a verdict, and any claim on it: it is no longer stored."""
+        script_keys = [keys.inspection(inspection_id), keys.HISTORY, keys.review_claim(inspection_id)]
+        await cast("Any", self._settle(keys=script_keys, args=[inspection_id]))
 
     async def _change(self, claim: str, length_ms: int) -> datetime | None:
         inspection_id = claimed_inspection(claim)

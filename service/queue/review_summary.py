@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import redis.asyncio
 
+from glad_client.decisions import counted_review
 from glad_client.reviews import (
     AgreementTable,
     DecisionCounts,
@@ -41,9 +42,9 @@ class _Counts:
     def add(self, verdict: str, reviews: list[Review]) -> None:
         counting = [review for review in reviews if review.counts]
         self.withdrawn += len(reviews) - len(counting)
-        if counting:
+        if (decided := counted_review(reviews)) is not None:
             self.reviewed += 1
-            self.decisions[verdict, counting[-1].decision] += 1
+            self.decisions[verdict, decided.decision] += 1
         if (pair := double_read_pair(counting)) is not None:
             self.pairs.append(pair)
 

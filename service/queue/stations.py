@@ -18,7 +18,8 @@ from typing import Any, cast
 import redis.asyncio
 
 from glad_client.answers import StationChange, StationSettings
-from glad_client.results import EventType, LimitSampleKind
+from glad_client.events import EventType
+from glad_client.results import LimitSampleKind
 from service.contract import Event
 from service.queue import keys
 from service.queue.scripts import load

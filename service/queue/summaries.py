@@ -167,21 +167,26 @@ class Summaries:
             found |= dict.fromkeys(ids, disposition.value)
         return found
 
-    async def unfinished_serials(self, until: datetime) -> set[str]:
-        """Return the serials of parts of which an image that was accepted before `until` waits or runs.
+    async def unfinished(self, until: datetime) -> list[str]:
+        """Return the ids of the images that were accepted before `until` and wait or run.
 
         Raises:
             RedisError: if Redis is away.
         """
-        serials: set[str] = set()
+        ids: list[str] = []
         for pool in await cast("Any", self._redis.smembers(keys.POOLS)):
             for priority in Priority:
                 stream, last = keys.PoolKeys(pool).jobs(priority), f"({round(until.timestamp() * 1000)}-0"
                 rows = await cast("Any", self._redis.xrange(stream, max=last, count=MOST_UNFINISHED))
-                serials |= await self._serials([fields["id"] for _, fields in rows])
-        return serials
+                ids += [fields["id"] for _, fields in rows]
+        return ids
 
-    async def _serials(self, ids: Sequence[str]) -> set[str]:
+    async def serials_of(self, ids: Sequence[str]) -> set[str]:
+        """Return the serials of images that wait or run.
+
+        Raises:
+            RedisError: if Redis is away.
+        """
         async with self._redis.pipeline(transaction=False) as pipe:
             for one in ids:
                 pipe.hget(keys.inspection(one), "unfinished")

@@ -120,7 +120,7 @@ class ThresholdProposal:
     parts: int
     """Good parts of the audit."""
     thinned: bool
-    """Whether parts were left out so that all that count were equally likely to be drawn."""
+    """Whether images were left out so that all that count were equally likely to be drawn."""
 
     def verdict(self, score: float) -> Verdict:
         """Return the verdict that it would give."""
@@ -155,19 +155,18 @@ def propose_thresholds(
 ) -> ThresholdProposal:
     """Return thresholds under which good parts are rejected no more often than promised.
 
-    With a confidence the law of ranks needs parts that were equally likely to be drawn: of those that were likelier,
-    some are left out, by a hash of their names.
+    With a confidence the law of ranks needs images that were equally likely to be drawn: of those that were likelier,
+    some are left out, by a hash of their ids.
 
     Raises:
         ValueError: if too few good parts answer the audit to promise that; says how many it takes.
     """
-    good = [one for one in audited if one.good]
-    weights = part_weights(good)
+    good = drawn = [one for one in audited if one.good]
+    weights = part_weights(drawn)
     counting = math.floor(sum(weights.values(), Fraction()) / max(weights.values(), default=Fraction(1)))
     if confidence is not None:
-        kept = _equally_likely(weights)
-        counting = len(kept)
-        good = [one for one in good if one.part in kept]
+        good = _equally_likely(drawn)
+        counting = len({one.part for one in good})
     needed = least_count(fail_quantile, confidence)
     if counting < needed:
         raise ValueError(_too_few(len(weights), counting, needed, fail_quantile, confidence))
@@ -181,24 +180,30 @@ def propose_thresholds(
         fail=fail,
         promised=promise(counting, fail_quantile, confidence),
         parts=len(weights),
-        thinned=confidence is not None and counting < len(weights),
+        thinned=len(good) < len(drawn),
     )
 
 
 def part_weights(images: Sequence[AuditedImage]) -> dict[str, Fraction]:
-    """Return for how many parts each one stands: 1 / p, of several images of one part their mean."""
-    of_parts: dict[str, list[Fraction]] = {}
+    """Return for how many parts each one stands: 1 / p where one image of it was drawn.
+
+    Images are drawn, so a part is the likelier to be there the more images it has, and the larger p is. Had all come
+    with the least probability p_0, each image would have stayed with p_0 / p, and the part with 1 - prod(1 - p_0 / p),
+    over its images: its weight is this chance, divided by p_0.
+    """
+    least, absent = _least(images), dict[str, Fraction]()
     for one in images:
-        of_parts.setdefault(one.part, []).append(_weight(one.probability))
-    return {
-        part: weights[0] if len(weights) == 1 else sum(weights, Fraction()) / len(weights)
-        for part, weights in of_parts.items()
-    }
+        absent[one.part] = absent.get(one.part, Fraction(1)) * (1 - least / _exact(one.probability))
+    return {part: (1 - share) / least for part, share in absent.items()}
+
+
+def _least(images: Sequence[AuditedImage]) -> Fraction:
+    return min((_exact(one.probability) for one in images), default=Fraction(1))
 
 
 @cache
-def _weight(probability: float) -> Fraction:
-    return 1 / Fraction(str(probability))  # exact: in floating point, a sum just below a rank would move it by one
+def _exact(probability: float) -> Fraction:
+    return Fraction(str(probability))  # in floating point, a sum just below a rank would move it by one
 
 
 def weighted_quantile(images: Sequence[AuditedImage], quantile: float) -> float:
@@ -226,14 +231,14 @@ def _threshold(good: Sequence[AuditedImage], quantile: float, confidence: float 
     return drawn[-1] if rank is None else drawn[rank - 1]
 
 
-def _equally_likely(weights: dict[str, Fraction]) -> set[str]:
-    """Return parts of which each was as likely to be drawn as the least likely one."""
-    most = max(weights.values(), default=Fraction(1))
-    return {part for part, weight in weights.items() if _share(part) < weight / most}
+def _equally_likely(images: Sequence[AuditedImage]) -> list[AuditedImage]:
+    """Return images of which each was as likely to be drawn as the least likely one."""
+    least = _least(images)
+    return [one for one in images if _share(one.inspection_id) < least / _exact(one.probability)]
 
 
-def _share(part: str) -> Fraction:
-    return Fraction(int.from_bytes(hashlib.sha256(f"thin/{part}".encode()).digest()[:8], "big"), 2**64)
+def _share(inspection_id: str) -> Fraction:
+    return Fraction(int.from_bytes(hashlib.sha256(f"thin/{inspection_id}".encode()).digest()[:8], "big"), 2**64)
 
 
 def _too_few(parts: int, counting: int, needed: int, quantile: float, confidence: float | None) -> str:

@@ -108,7 +108,7 @@ REVIEW_TASK: dict[str, Any] = {
 }
 CLAIM_RENEWAL: dict[str, Any] = {"claim": CLAIM, "until": "2026-11-23T08:20:41.310Z"}
 REVIEW_SUMMARY: dict[str, Any] = {
-    "waiting": {"fail": 3, "review": 12, "audit": 40, "double_read": 2},
+    "waiting": {"fail": 3, "no_result": 1, "review": 12, "audit": 40, "double_read": 2, "disputed": 0},
     "reviewed": 310,
     "withdrawn": 4,
     "agreement": {
@@ -138,6 +138,7 @@ DISPOSITION: dict[str, Any] = {
 PART: dict[str, Any] = {
     "serial": "SN-000123",
     "verdict": "review",
+    "review_reasons": ["missing"],
     "finished": True,
     "views": [
         {
@@ -146,6 +147,7 @@ PART: dict[str, Any] = {
             "state": None,
             "verdict": "review",
             "reason": "missing",
+            "review_reasons": ["missing"],
             "inspection_id": None,
             "hold": None,
         },
@@ -155,6 +157,7 @@ PART: dict[str, Any] = {
             "state": "done",
             "verdict": "pass",
             "reason": "score",
+            "review_reasons": [],
             "inspection_id": ID,
             "hold": None,
         },
@@ -167,6 +170,7 @@ STATISTICS: dict[str, Any] = _COUNTS | {
     "until": "2026-11-23T06:00:00.000Z",
     "images": 824,
     "unfinished": 1,
+    "overtime": 0,
     "yield": 0.970873786407767,
     "by_station": [_COUNTS | {"name": "line-3", "no_result": 1}],
     "by_product": [_COUNTS | {"name": "bracket", "no_result": 1}],

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, get_args
 
 import structlog
 from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from glad_client.answers import Part, PartView, VerdictReason
+from glad_client.results import ReviewReason
 from service.api.dependencies import CallerDep, Services, ServicesDep
 from service.api.openapi import operations as documents
 from service.api.problems import memory_is_for_images
@@ -38,8 +39,9 @@ async def part(
     """Return the part's verdict, which is the worst of all its views.
 
     Of several images of a view, the last accepted one counts. An operator's review counts instead of the score: `ok` as
-    `pass`, `defect` as `fail`. A view that a station of the part or the call itself expects, and of which no image has
-    come, is `review`; so is one whose station's takt is over before its verdict comes, which may then still be `fail`.
+    `pass`, `defect` as `fail`; where two people disagree, the view is `review` until a third one decides. A view that a
+    station of the part or the call itself expects, and of which no image has come, is `review`; so is one whose
+    station's takt is over before its verdict comes, which may then still be `fail`.
     """
     images = await _images_or_404(services, serial)
     results = [image.result for image in images]
@@ -137,22 +139,31 @@ def part_verdict(serial: str, results: Iterable[Result], expected: Iterable[Expe
     last: dict[tuple[str | None, str | None], Result] = {(result.product, result.view): result for result in results}
     missing = set(expected) - set(last)
     views = [_inspected_view(result) for result in last.values()] + [_missing_view(*view) for view in missing]
+    verdict = worst_verdict(view.verdict for view in views)
     return Part(
         serial=serial,
-        verdict=worst_verdict(view.verdict for view in views),
+        verdict=verdict,
+        review_reasons=_reasons(views) if verdict is Verdict.REVIEW else (),
         finished=all(view.state is None or view.state.final for view in views),
         views=sorted(views, key=lambda view: (view.product or "", view.view or "")),
     )
 
 
+def _reasons(views: Iterable[PartView]) -> tuple[ReviewReason, ...]:
+    found = {reason for view in views for reason in view.review_reasons}
+    return tuple(reason for reason in get_args(ReviewReason) if reason in found)
+
+
 def _inspected_view(result: Result) -> PartView:
     verdict, reason = _verdict(result)
+    reasons = ("disputed",) if reason == "disputed" else result.review_reasons
     return PartView(
         product=result.product,
         view=result.view,
         state=result.state,
         verdict=verdict,
         reason=reason,
+        review_reasons=reasons if verdict is Verdict.REVIEW else (),
         inspection_id=result.id,
         hold=result.hold,
     )
@@ -165,6 +176,7 @@ def _missing_view(product: str | None, view: str) -> PartView:
         state=None,
         verdict=Verdict.REVIEW,
         reason="missing",
+        review_reasons=("missing",),
         inspection_id=None,
         hold=None,
     )
@@ -173,8 +185,10 @@ def _missing_view(product: str | None, view: str) -> PartView:
 def _verdict(result: Result) -> tuple[Verdict | None, VerdictReason]:
     if not result.state.final:
         return (Verdict.REVIEW, "overtime") if result.overtime else (None, "unfinished")
-    review = result.counting_review
-    return view_verdict(result.verdict, review), "operator" if review is not None else _reason(result)
+    verdict = view_verdict(result.verdict, result.reviews)
+    if result.decision is None:
+        return verdict, _reason(result)
+    return verdict, "disputed" if result.decision == "disputed" else "operator"
 
 
 def _reason(result: Result) -> VerdictReason:
@@ -186,10 +200,4 @@ def _reason(result: Result) -> VerdictReason:
         return "score"
     if result.hold is not None:  # whether the score alone would have been for review is not known
         return "hold"
-    return "overtime" if _passed_too_late(result) else "score"
-
-
-def _passed_too_late(result: Result) -> bool:
-    """Return whether a result would be `pass` by its score, had it come within the takt."""
-    limits, score = result.thresholds, result.score
-    return bool(result.overtime) and limits is not None and score is not None and score < limits.review
+    return "score" if "score" in result.review_reasons else "overtime"

@@ -23,6 +23,7 @@ from service.api.problems import memory_is_for_images, unknown_inspection
 from service.api.routes.inspections import get_or_404
 from service.auth.scopes import Caller, Scope
 from service.contract import (
+    IMAGE,
     MAX_DRAWN_REGIONS,
     Decision,
     DefectCode,
@@ -37,11 +38,12 @@ from service.errors import ClaimLost, InvalidFields, NothingToWithdraw, NotRevie
 from service.queue.review_queue import MOST_SKIPPED, ReviewClaim, WaitingKind
 from service.queue.review_summary import summarize
 from service.queue.reviews import MOST_REVIEW_BYTES, MOST_REVIEWS, Answered, ReviewOutcome, is_drawn
+from service.storage.artifacts import ArtifactNotFound, ArtifactsUnavailable
 
 MOST_TRIES = 20
 """Times that a withdrawal is tried, if others withdraw reviews of the same image meanwhile."""
-MOST_EXPIRED = 5
-"""Images that may expire, one after the other, just when they are given to a person."""
+MOST_EXPIRED = 50
+"""Images that are found to be gone, one after the other, just when they are given to a person."""
 
 router = APIRouter(tags=["reviews"])
 log = structlog.get_logger(__name__)
@@ -179,8 +181,8 @@ class NextReviewFields(BaseModel):
     responses=documents.NEXT_REVIEW_RESPONSES,
 )
 async def next_review(services: ServicesDep, caller: CallerDep, fields: NextReviewFields) -> Response:
-    """Give the caller an image that waits: the oldest that failed, then the oldest for review; the random audit and
-    second looks are mixed in.
+    """Give the caller an image that waits: what two people dispute, then the oldest that failed, the oldest without a
+    verdict, the oldest for review; the random audit and second looks are mixed in.
 
     Nobody else gets it until `until`. Renew the claim while the person looks, send it with the review, or give it back.
     A blind image comes without what the service and others found; no person gets one that the same person has judged.
@@ -193,10 +195,28 @@ async def next_review(services: ServicesDep, caller: CallerDep, fields: NextRevi
         if claim is None:
             break
         result = await services.results.get(claim.inspection_id)
-        if result is not None:
+        if result is not None and await _is_there_to_see(services, claim):
             task = _task(claim, result)
             return Response(task.model_dump_json(by_alias=True), media_type="application/json")
     return Response(status_code=204)
+
+
+async def _is_there_to_see(services: Services, claim: ReviewClaim) -> bool:
+    """Return whether the image that is given can be looked at; one without a verdict waits no longer if it cannot.
+
+    What the service found of an image can be judged without it: only where nothing was found is it asked for.
+    """
+    if claim.kind is not WaitingKind.NO_RESULT:
+        return True
+    ref = services.artifacts.ref(claim.inspection_id, IMAGE)
+    try:
+        await services.threads.images.run(services.artifacts.size, ref)
+    except ArtifactNotFound:
+        await services.review_queue.settle(claim.inspection_id)
+        return False
+    except ArtifactsUnavailable as error:
+        log.warning("image to review not found now", inspection_id=claim.inspection_id, error=str(error))
+    return True
 
 
 @router.post(

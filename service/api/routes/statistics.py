@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -33,6 +33,7 @@ from service.contract.shifts import find_zone, last_shifts, parse_shifts, wall_h
 from service.errors import InvalidFields
 from service.queue.clock import from_ms, redis_now
 from service.queue.history import TURN_S
+from service.queue.overtime import overdue_inspections
 from service.queue.parts import CountedPart, PartCollector, PartTally, VerdictCounts, disposition_of
 from service.queue.stations import StationTimeline
 
@@ -75,6 +76,7 @@ class _Parts:
     images: int
     finished: tuple[CountedPart, ...]
     unfinished: int
+    overtime: int
     dispositions: Mapping[str, str]
     """Inspection -> what was decided to do with the part."""
 
@@ -90,7 +92,8 @@ async def statistics(
     """Count the parts whose images ended in a time span: by verdict, station, product, defect code and hour.
 
     A part's verdict is the worst of its views, by the rules of `GET /v1/parts/{serial}`, from the images that ended in
-    the span. Reviews count whenever they were made. Limit samples are left out.
+    the span. Reviews count whenever they were made. Limit samples are left out. What has not ended is no part of these
+    numbers, also beyond its takt: `overtime` says how many such there are.
 
     With `Accept: text/csv` the answer is the parts, a line each.
     """
@@ -160,13 +163,25 @@ async def _collect(services: Services, span: _Span, query: StatisticsQuery) -> _
             }
             collector.add(chunk, timelines)
             images += sum(_is_wanted(query, one.product, one.station) for one in chunk)
-    unfinished = await services.summaries.unfinished_serials(span.until) if span.until >= span.now else set[str]()
+    running = await services.summaries.unfinished(span.until)
+    unfinished = await services.summaries.serials_of(running) if span.until >= span.now else set[str]()
     everything = collector.parts(timelines, product=query.product, station=query.station)
     parts = [part async for part in _in_turns(everything)]
     finished = tuple(part for part in parts if part.serial not in unfinished)
     return _Parts(
-        images, finished, len(parts) - len(finished), await services.summaries.dispositions(span.since, span.until)
+        images,
+        finished,
+        len(parts) - len(finished),
+        await _count_overdue(services, span, query, running),
+        await services.summaries.dispositions(span.since, span.until),
     )
+
+
+async def _count_overdue(services: Services, span: _Span, query: StatisticsQuery, running: Sequence[str]) -> int:
+    """Return how many parts have an image without a verdict whose takt was over in the span."""
+    overdue = await overdue_inspections(services.redis, running, span.since, min(span.until, span.now))
+    wanted = [one for one in overdue if _is_wanted(query, one.product, one.station)]
+    return len({one.serial for one in wanted if one.serial}) + sum(not one.serial for one in wanted)
 
 
 async def _in_turns(many: Iterable[T]) -> AsyncIterator[T]:
@@ -206,6 +221,7 @@ def _answer(span: _Span, found: _Parts, tally: _Tally) -> Statistics:
         until=span.until,
         images=found.images,
         unfinished=found.unfinished,
+        overtime=found.overtime,
         yield_share=verdicts.passed / verdicts.parts if verdicts.parts else None,
         by_station=_named(counts.by_station),
         by_product=_named(counts.by_product),

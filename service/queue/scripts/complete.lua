@@ -77,6 +77,9 @@ end
 redis.call('HSET', inspection, 'summary', summary_of(fields[4] or fields[7], ended, outcome))
 add_to_history(history, id, ended, outcome, ttl_ms)
 update_reviewed(history, inspection, id, tonumber(ttl_ms))
+if type(ended.replay_of) == 'string' then
+  settle(history, prefix .. ended.replay_of, ended.replay_of)
+end
 if type(ended.serial) == 'string' then
   note_disposition(history, inspection, id, ended.serial, tonumber(ttl_ms))
 end

@@ -9,11 +9,12 @@ local inspections, claims, waiting, suffix, wanted = ARGV[4], ARGV[5], ARGV[6], 
 
 -- Each fourth turn begins with an image to judge blind: else a full queue would leave the audit without answers.
 local ORDERS = {
-  [0] = {'audit', 'double_read', 'fail', 'review'},
-  [4] = {'double_read', 'audit', 'fail', 'review'},
+  [0] = {'audit', 'double_read', 'disputed', 'fail', 'no_result', 'review'},
+  [4] = {'double_read', 'audit', 'disputed', 'fail', 'no_result', 'review'},
 }
-local USUAL = {'fail', 'review', 'audit', 'double_read'}
-local IS_BLIND = {audit = true, double_read = true}
+local USUAL = {'disputed', 'fail', 'no_result', 'review', 'audit', 'double_read'}
+-- Of these a person gets none that the same person has judged.
+local NEEDS_ANOTHER = {audit = true, double_read = true, disputed = true}
 local MOST_LOOKED_AT, AT_ONCE = 1000, 50
 
 local skipped = {}
@@ -30,7 +31,7 @@ local function is_for_person(id, kind)
   if f[1] ~= kind then
     return 'gone'
   end
-  return not IS_BLIND[kind] or not (f[2] and f[2]:find('\n' .. person .. '\n', 1, true))
+  return not NEEDS_ANOTHER[kind] or not (f[2] and f[2]:find('\n' .. person .. '\n', 1, true))
 end
 
 local function find(kind)

@@ -57,6 +57,15 @@ end
 if is_drawn then
   redis.call('HSET', inspection, 'double_read', '1')
 end
-update_reviewed(history, inspection, id, ttl_ms)
-add_event(events, id, event, max_events)
+local function end_outdated_claim()
+  local held = redis.call('GET', claim_key)
+  if held and held:match('^[^\n]*\n([^\n]*)') ~= redis.call('HGET', inspection, 'waiting') then
+    redis.call('DEL', claim_key)
+  end
+end
+
+local decision = update_reviewed(history, inspection, id, ttl_ms)
+-- Who has the image decides on what it was before: such an answer must not replace this one unseen.
+end_outdated_claim()
+add_event(events, id, with_decision(event, decision), max_events)
 return 'recorded'

@@ -28,6 +28,6 @@ if not review or review.at:sub(1, 23) ~= at:sub(1, 23) or is_text(review.withdra
 end
 lines[number] = changed
 redis.call('HSET', inspection, 'reviews', table.concat(lines, '\n') .. '\n')
-update_reviewed(history, inspection, id, ttl_ms)
-add_event(events, id, event, max_events)
+local decision = update_reviewed(history, inspection, id, ttl_ms)
+add_event(events, id, with_decision(event, decision), max_events)
 return 'recorded'

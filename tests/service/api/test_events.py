@@ -20,7 +20,7 @@ import redis.asyncio
 from glad_client.async_client import AsyncClient
 from glad_client.client import Client
 from glad_client.errors import Unreachable
-from glad_client.results import Event
+from glad_client.events import Event
 from glad_client.sse import read_events
 from service.auth.api_keys import KeyStore
 from service.auth.scopes import Scope

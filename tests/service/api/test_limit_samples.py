@@ -191,6 +191,19 @@ async def test_an_image_of_before_the_check_does_not_count(
     assert (await judged(line, client))["check"]["samples"][1]["verdict"] is None
 
 
+async def test_a_replay_of_an_image_of_before_the_check_shows_no_sample(
+    line: Running, show: Show, make_queue: Callable[..., JobQueue], client: redis.Redis
+) -> None:
+    old = await show("BAD-1", None)
+    await line.http.post(CHECK)
+    await line.http.post(f"/v1/inspections/{old}/replay")
+    queue = make_queue()
+    [claimed] = await asyncio.to_thread(queue.claim, 1)
+    await asyncio.to_thread(queue.complete, claimed, result_of(claimed, FAIL))
+    # The camera of today has not seen the sample.
+    assert (await judged(line, client))["check"]["samples"][1]["ok"] is None
+
+
 async def test_many_processes_judge_an_image_once_and_a_restart_loses_none(
     async_client: redis.asyncio.Redis, line: Running, show: Show, client: redis.Redis
 ) -> None:
@@ -203,6 +216,49 @@ async def test_many_processes_judge_an_image_once_and_a_restart_loses_none(
     await judged(line, client)
     assert kinds(client) == ["inspection.done", "limit_samples.failed", "station.held"]
     assert len((await line.http.get(URL)).json()["changes"]) == 2
+
+
+@pytest.mark.parametrize("field", ["check", "plan"])
+async def test_a_damaged_record_is_logged_once_and_the_station_works_on(
+    line: Running, show: Show, client: redis.Redis, capsys: pytest.CaptureFixture[str], field: str
+) -> None:
+    await line.http.post(CHECK)
+    await line.http.post(CHECK)
+    client.hset(keys.limit_samples("line-3"), field, '{"state": "runn')
+    await show("BAD-1", FAIL)
+    await asyncio.sleep(0.5)  # several looks of the watch
+    assert (await judged(line, client))["check"] is None or field == "plan"
+    for _ in range(3):
+        assert (await line.http.get(SAMPLES)).status_code == 200
+    logged = capsys.readouterr().err
+    assert logged.count("limit samples' record not readable") == 1
+    assert "limit sample not judged" not in logged
+
+    if field == "plan":
+        await line.http.delete(CHECK)
+        assert (await line.http.post(CHECK)).status_code == 409  # as without samples: they are set anew
+        assert (await line.http.put(SAMPLES, json=PLAN)).status_code == 200
+    assert (await line.http.post(CHECK)).status_code == 200
+    await show("GOOD-1", PASS)
+    await show("BAD-1", FAIL)
+    found = await judged(line, client)
+    assert (found["check"]["state"], len(found["samples"])) == ("passed", 2)
+    assert len(found["earlier"]) == (field == "plan")  # what cannot be read is not shown
+
+
+async def test_a_station_whose_record_is_damaged_is_logged_once_and_holds_up_no_other(
+    line: Running, show: Show, client: redis.Redis, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await line.http.post(CHECK)
+    lost = await show("BAD-1", FAIL)
+    await judged(line, client)
+    good: Any = client.xrevrange(keys.station("line-3"), count=1)
+    client.xadd(keys.station("line-3"), {"change": "{damaged"})
+    client.zadd(keys.LIMIT_ENDED, {lost: 1})
+    await asyncio.sleep(0.5)  # several looks of the watch
+    assert capsys.readouterr().err.count("limit sample not judged") == 1
+    client.xadd(keys.station("line-3"), {"change": good[0][1]["change"]})
+    await judged(line, client)  # once it can be read, the image is judged
 
 
 async def test_what_a_check_does_not_allow_now_is_said(line: Running) -> None:

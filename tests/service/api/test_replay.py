@@ -70,6 +70,18 @@ async def test_a_replay_is_a_new_inspection_of_the_same_image_without_the_old_de
     assert (await api.http.get(f"/v1/inspections/{old}")).json()["state"] == "failed"
 
 
+async def test_a_replay_of_an_image_of_a_held_station_does_not_pass_either(api: Running, client: redis.Redis) -> None:
+    await api.http.put("/v1/stations/line-3", json={"product": "toy", "hold": "lens is dirty"})
+    old = await given_up(api, client, serial="SN-1", station="line-3")
+    await api.http.delete("/v1/stations/line-3/hold")  # the image was taken through the dirty lens all the same
+    new = (await api.http.post(f"/v1/inspections/{old}/replay")).json()
+    [claimed] = JobQueue(client, lease_ms=60_000).claim(1)
+    JobQueue(client).complete(claimed, result_of(claimed, 0.25))
+    shown = (await api.http.get(f"/v1/inspections/{new['id']}")).json()
+    assert (shown["verdict"], shown["review_reasons"], shown["hold"]) == ("review", ["station_held"], "lens is dirty")
+    assert (await api.http.get("/v1/parts/SN-1")).json()["verdict"] == "review"
+
+
 async def test_a_replay_asked_for_twice_is_one(api: Running, client: redis.Redis) -> None:
     old = await given_up(api, client)
     answers = [(await api.http.post(f"/v1/inspections/{old}/replay")).json()["id"] for _ in range(3)]

@@ -15,7 +15,7 @@ import pytest
 import redis
 
 from service.api.routes import statistics
-from service.contract import Failure, State
+from service.contract import Failure, State, now
 from service.queue import keys, summaries
 from service.queue.history import position_at
 from service.queue.jobs import JobQueue
@@ -255,6 +255,31 @@ async def test_limit_samples_are_left_out(api: Running, end: End) -> None:
     await end(1.5, serial="MASTER-BAD", limit_sample="bad")
     found = await count(api)
     assert (found["images"], verdicts(found)) == (1, (1, 1, 0, 0))
+
+
+async def test_a_part_that_runs_beyond_its_takt_is_told_and_counted_once_it_has_ended(
+    api: Running, submitter: JobSubmitter, make_queue: MakeQueue
+) -> None:
+    long_ago = now() - timedelta(seconds=1)
+    late = {"accepted_at": long_ago, "takt_ms": 200, "station": "line-3"}
+    for view in ("top", "side"):
+        await submitter.submit(make_job(serial="SN-1", view=view, **late))
+    await submitter.submit(make_job(**late))
+    await submitter.submit(make_job(serial="SN-3", station="line-3", takt_ms=3_600_000))
+    await submitter.submit(make_job(serial="SN-4", station="line-3"))
+    counted = await count(api)
+    assert (counted["overtime"], *verdicts(counted)) == (2, 0, 0, 0, 0)  # SN-1, and the image without a serial
+    assert (await count(api, station="line-3", product="toy"))["overtime"] == 2
+    assert (await count(api, station="line-4"))["overtime"] == 0
+    assert (await count(api, product="other"))["overtime"] == 0
+    # Its takt was over 0.2 s after the acceptance: in no span that ends before.
+    before = {"since": (long_ago - timedelta(days=1)).isoformat(), "until": long_ago.isoformat()}
+    assert (await count(api, **before))["overtime"] == 0
+    queue = make_queue()
+    for claimed in queue.claim(3):
+        queue.complete(claimed, result_of(claimed, 0.25))
+    counted = await count(api)
+    assert (counted["overtime"], *verdicts(counted)) == (0, 2, 0, 2, 0)  # two that passed too late
 
 
 async def test_a_replay_is_the_same_part(api: Running, end: End) -> None:

@@ -68,6 +68,7 @@ async def test_many_processes_tell_once_that_a_takt_is_over(
         "serial": "SN-1",
         "station": "line-3",
         "verdict": "review",
+        "review_reasons": ["overtime"],
         "overtime": True,
         "at": event["at"],
     }

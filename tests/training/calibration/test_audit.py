@@ -100,6 +100,32 @@ def test_the_promise_holds_where_the_share_was_changed_and_breaks_without_weight
     assert np.mean(rates["not weighted"]) > 0.03
 
 
+@pytest.mark.parametrize("confidence", [None, 0.95])
+def test_the_promise_holds_for_parts_of_four_views_too_where_the_share_was_changed(confidence: float | None) -> None:
+    # Half of the parts came while every image was drawn, and score higher; the other half while p was 0.1. Of a part of
+    # the first half all four images are there, of one of the second mostly one: the two are the same share of the line.
+    rng = np.random.Generator(np.random.Philox(0))
+    rates = []
+    for _ in range(60):
+        of_part = rng.lognormal(np.repeat([0.5, 0.0], 1200))
+        scores = of_part[:, None] * rng.uniform(0.9, 1.0, size=(2400, 4))
+        drawn = []
+        for half, p in ((range(600), 1.0), (range(1200, 1800), 0.1)):
+            for number in half:
+                of_line = [view for view in range(4) if rng.random() < p]
+                drawn += [
+                    image(float(scores[number, view]), 4 * number + view, p=p, part=f"part-{number}")
+                    for view in of_line
+                ]
+        fail = propose_thresholds(drawn, 0.98, 0.9, confidence).fail
+        fresh = np.concatenate([scores[600:1200], scores[1800:]])
+        rates.append(np.mean(fresh > fail))
+    if confidence is None:
+        assert np.mean(rates) <= 0.02 + 2 * np.std(rates) / np.sqrt(60)
+    else:  # 95 % of the lines keep it; of 60, 57 expected, with a standard deviation of sqrt(60 · 0.95 · 0.05) = 1.7
+        assert np.sum(np.array(rates) <= 0.02) >= 57 - 2 * 1.7
+
+
 def test_with_a_confidence_the_likelier_parts_are_thinned_until_all_were_equally_likely() -> None:
     rare, often = images([float(n) for n in range(200)], p=0.1), []
     often = [image(float(n), 1000 + n, p=1.0) for n in range(2000)]

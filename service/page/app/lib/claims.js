@@ -42,7 +42,8 @@ const ASK_AT_START_MS = 500;
  * @property {string | null} station
  * @property {string | null} hold
  * @property {boolean | null} [overtime]
- * @property {VerdictName | null} verdict
+ * @property {VerdictName | null} verdict null: the inspection failed or expired
+ * @property {{code: string, detail: string} | null} [error]
  * @property {number | null} score
  * @property {number | null} calibrated_score
  * @property {{review: number, fail: number, pixel: number} | null} thresholds
@@ -53,6 +54,7 @@ const ASK_AT_START_MS = 500;
  * @property {number | null} height
  * @property {string} accepted_at
  * @property {Review[]} reviews
+ * @property {"ok" | "defect" | "disputed" | null} [decision] what people decided, all together
  */
 
 /**

@@ -1,4 +1,5 @@
 /** The last parts of a line, newest first: pure functions of events and of the history. */
+import { countingReview, isSecondLook } from "./counting_review.js";
 
 /** So many parts are remembered. */
 export const MOST_ENTRIES = 50;
@@ -40,7 +41,7 @@ const ENDS = new Set(["inspection.done", "inspection.failed", "inspection.expire
 export function withEvent(entries, type, event) {
   const at = entries.findIndex((one) => one.id === event.inspection_id);
   if (type === "inspection.reviewed") {
-    return at < 0 ? entries : entries.with(at, { ...entries[at], review: event.review ?? null });
+    return at < 0 ? entries : entries.with(at, { ...entries[at], review: reviewAfter(event, entries[at].review) });
   }
   if (!ENDS.has(type)) return entries;
   const entry = entryOf({ ...event, id: event.inspection_id }, type === "inspection.overtime");
@@ -48,6 +49,17 @@ export function withEvent(entries, type, event) {
   const known = entries[at];
   if (entry.is_waiting && !known.is_waiting) return entries; // the verdict has come meanwhile
   return entries.with(at, { ...entry, overtime: entry.overtime || known.overtime, review: known.review });
+}
+
+/**
+ * Return the review that counts after an event; null if people disagree.
+ * @param {any} event
+ * @param {Entry["review"]} before
+ * @returns {Entry["review"]}
+ */
+function reviewAfter({ review, decision }, before) {
+  if (!review || decision === "disputed") return null;
+  return isSecondLook(review, before) ? before : review;
 }
 
 /**
@@ -81,7 +93,7 @@ export function entryOf(found, isWaiting) {
     limit_sample: found.limit_sample ?? null,
     quality: found.quality?.passed === false ? found.quality : null,
     error: found.error ?? null,
-    review: found.review ?? found.reviews?.findLast((/** @type {any} */ one) => !one.withdrawn_at) ?? null,
+    review: found.review ?? countingReview(found.reviews ?? []),
     product: found.product,
     serial: found.serial ?? null,
     lot: found.lot ?? null,

@@ -128,7 +128,8 @@ function Figures({ report, query }) {
     </div>
     <p class="hint">
       ${t("shift.images", { n: now.images })} ${!isOver && t("shift.until_now")}
-      ${now.unfinished > 0 && t("shift.unfinished", { n: now.unfinished })} ${dispositionText(now.dispositions)}
+      ${now.unfinished > 0 && t("shift.unfinished", { n: now.unfinished })}
+      ${now.overtime > 0 && t("shift.overtime", { n: now.overtime })} ${dispositionText(now.dispositions)}
     </p>
     ${now.parts === 0 && html`<p class="note">${t("shift.empty")}</p>`}
     <div class="shift-charts">

@@ -1,13 +1,17 @@
 /** What people decided on an image, and the way to decide again: a mistake of yesterday is corrected here. */
 import { api } from "../lib/api.js";
+import { countingReview } from "../lib/counting_review.js";
 import { html, useEffect, useState } from "../lib/html.js";
 import { askPerson, hasScope, useSession } from "../lib/session.js";
 import { formatDate, t } from "../lib/texts.js";
 import { confirmChange } from "./dialog.js";
-import { countingReview, reviewText } from "./inspection_row.js";
+import { reviewText } from "./inspection_row.js";
 import { ProblemNote } from "./problem.js";
 
 /** @typedef {{code: string, title: string}} DefectKind */
+
+/** Without a verdict a person may decide as well. */
+const ENDED = new Set(["done", "failed", "expired"]);
 
 /** @param {{inspection: any, onChange: (inspection: any) => void}} props */
 export function InspectionReviews({ inspection, onChange }) {
@@ -29,7 +33,7 @@ export function InspectionReviews({ inspection, onChange }) {
       )}
     </ol>
     ${
-      inspection.state === "done" &&
+      ENDED.has(inspection.state) &&
       (hasScope("review")
         ? html`<${Decide} inspection=${inspection} counting=${counting} onChange=${onChange} />`
         : html`<p class="hint">${t("inspection.decide_needs_review")}</p>`)

@@ -1,4 +1,5 @@
 /** An inspection as a line of a list: picture, verdict, whose image, when, and how far from the limit. */
+import { countingReview } from "../lib/counting_review.js";
 import { html } from "../lib/html.js";
 import { Link } from "../lib/router.js";
 import { formatDate, formatNumber, t } from "../lib/texts.js";
@@ -32,12 +33,4 @@ function scoreText({ score, thresholds, error, quality }) {
 export function reviewText({ decision, defect_code, by }) {
   const found = decision === "ok" ? t("decision.ok") : [t("decision.defect"), defect_code].filter(Boolean).join(": ");
   return t("row.review", { found, by });
-}
-
-/**
- * Return the review that counts: the last one that nobody has withdrawn.
- * @param {any[]} reviews oldest first
- */
-export function countingReview(reviews) {
-  return reviews.findLast((one) => !one.withdrawn_at) ?? null;
 }

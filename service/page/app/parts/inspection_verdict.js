@@ -1,7 +1,7 @@
 /** The verdict of one inspection, the reason in a sentence, and the score against its limits. */
+import { countingReview } from "../lib/counting_review.js";
 import { html } from "../lib/html.js";
 import { formatDate, formatNumber, t } from "../lib/texts.js";
-import { countingReview } from "./inspection_row.js";
 import { formatScore, reasonText } from "./reason.js";
 import { ScoreBar } from "./score_bar.js";
 import { Verdict } from "./verdict.js";
@@ -17,6 +17,7 @@ export function InspectionVerdict({ inspection }) {
     ${error && html`<p class="hint">${t("inspection.error", { code: error.code })}</p>`}
     ${limit_sample && html`<p>${t(`inspection.sample.${limit_sample}`)}</p>`}
     ${review && html`<p>${t(`inspection.decided.${review.decision}`, { by: review.by, time: formatDate(review.at) })}</p>`}
+    ${inspection.decision === "disputed" && html`<p>${t("inspection.disputed")}</p>`}
     <${ScoreBar} score=${score} thresholds=${thresholds} />
     <${Score} inspection=${inspection} />
     ${inspection.near_tie && html`<p class="hint">${t("inspection.near_tie")}</p>`}

@@ -7,7 +7,7 @@ const READ_EVERY_MS = 20_000;
 /** After a decision: several in a row cost one call. */
 const READ_SOON_MS = 1_500;
 
-/** @typedef {{fail: number, review: number, audit: number, double_read: number}} Waiting */
+/** @typedef {{fail: number, no_result?: number, review: number, audit: number, double_read: number, disputed?: number}} Waiting */
 
 /** @param {{filter: {product?: string, station?: string}, today: number}} props */
 export function Counter({ filter, today }) {
@@ -37,7 +37,9 @@ export function Counter({ filter, today }) {
 
 /** @param {{waiting: Waiting}} props */
 function WaitingText({ waiting }) {
-  const { fail, review, audit, double_read } = waiting;
-  return html`<span>${t("review.waits", { n: fail + review + audit + double_read })}</span>
-    <span class="review-counter-kinds">${t("review.waits_kinds", { fail, review, audit, double_read })}</span>`;
+  const { fail, no_result = 0, review, audit, double_read, disputed = 0 } = waiting;
+  const kinds = { fail, no_result, review, audit, double_read, disputed };
+  const all = Object.values(kinds).reduce((sum, one) => sum + one, 0);
+  return html`<span>${t("review.waits", { n: all })}</span>
+    <span class="review-counter-kinds">${t("review.waits_kinds", kinds)}</span>`;
 }

@@ -2,6 +2,7 @@
 import { html } from "../lib/html.js";
 import { titleOf } from "../lib/reviewing.js";
 import { formatDate, formatNumber, t } from "../lib/texts.js";
+import { reviewText } from "./inspection_row.js";
 import { Verdict } from "./verdict.js";
 
 /** @typedef {import("../lib/claims.js").Inspection} Inspection */
@@ -32,12 +33,21 @@ function ModelFound({ inspection }) {
   return html`<div class="review-model">
     <${Verdict} verdict=${inspection.verdict} size="large" />
     <p>${reasonText(inspection)}</p>
+    ${inspection.decision === "disputed" && html`<${Disputed} reviews=${inspection.reviews} />`}
     <${Score} inspection=${inspection} />
   </div>`;
 }
 
+/** Who decided what: the two see it differently. @param {{reviews: import("../lib/claims.js").Review[]}} props */
+function Disputed({ reviews }) {
+  const standing = reviews.filter((one) => !one.withdrawn_at);
+  return html`<p>${t("review.disputed")}</p>
+    <ul>${standing.map((one, place) => html`<li key=${place}>${reviewText(one)}</li>`)}</ul>`;
+}
+
 /** Say why it is not a pass. @param {Inspection} inspection */
 function reasonText(inspection) {
+  if (inspection.verdict === null) return t("reason.no_result", { detail: inspection.error?.detail ?? "–" });
   const unfit = inspection.quality?.passed === false ? inspection.quality.reasons[0] : undefined;
   if (unfit) return t("review.reason_unfit", { why: unfit.detail });
   const regions = t("review.regions", { n: inspection.regions.length });
