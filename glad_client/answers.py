@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
+from glad_client.evaluations import EvaluationView
 from glad_client.fields import InspectionId, Message, Name, NotBool, Text, Timestamp
 from glad_client.results import PartDisposition, Priority, Result, State, Thresholds, Verdict
 
@@ -165,6 +166,9 @@ class BundleView(Message):
     calibrated: Thresholds | None = Field(None, description="that calibration found; null: by an older service")
     report: str | None = Field(None, description="link to the report of its training; null: the bundle brings none")
     quality: dict[str, Any] = Field(description="measured figures, as the bundle states them")
+    evaluations: list[EvaluationView] = Field(
+        default_factory=list, description="recorded of it since, each on one data set; the latest measurement first"
+    )
 
 
 class ProductView(Message):

@@ -259,6 +259,13 @@ class UnknownReport(ServiceError):
     example = "version 2 of product 'bracket' brings no report of its training: `glad report BUNDLE` writes a page"
 
 
+class UnknownEvaluation(ServiceError):
+    """The version has no such evaluation."""
+
+    status, slug, title = HTTPStatus.NOT_FOUND, "unknown-evaluation", "Unknown evaluation"
+    example = "version 2 of product 'bracket' has no evaluation '3f9a0c52d1e84b77': nothing was measured of it"
+
+
 class BodyTooSlow(ServiceError):
     """The body did not arrive in time."""
 

@@ -258,6 +258,33 @@ REPORT_RESPONSES: Responses = {
         "/v1/products/bracket/versions/2/report", errors.UnknownVersion, errors.UnknownReport, *PRODUCT_ERRORS
     ),
 }
+EVALUATIONS_RESPONSES: Responses = {
+    200: json_response(examples.EVALUATIONS),
+    **responses_for("/v1/products/bracket/versions/2/evaluations", errors.UnknownVersion, *PRODUCT_ERRORS),
+}
+EVALUATION_RESPONSES: Responses = {
+    201: json_response(examples.EVALUATION),
+    **responses_for(
+        "/v1/products/bracket/versions/2/evaluations",
+        errors.UnknownVersion,
+        *PRODUCT_ERRORS,
+        errors.VersionUnusable,
+        errors.InvalidFields,
+        errors.StorageUnavailable,
+    ),
+}
+EVALUATION_DELETE_RESPONSES: Responses = {
+    204: {"description": "Removed"},
+    **responses_for(
+        "/v1/products/bracket/versions/2/evaluations/3f9a0c52d1e84b77",
+        errors.UnknownVersion,
+        errors.UnknownEvaluation,
+        *PRODUCT_ERRORS,
+        errors.VersionUnusable,
+        errors.InvalidFields,
+        errors.StorageUnavailable,
+    ),
+}
 THRESHOLDS_RESPONSES: Responses = {
     200: json_response(examples.THRESHOLD_CHANGE, headers=ETAG),
     **responses_for("/v1/products/bracket/thresholds", errors.UnknownVersion, errors.QueueUnavailable, *CHANGE_ERRORS),
