@@ -57,7 +57,7 @@ QUALITY = {**FIGURES, "yardstick": {"image": {"auroc": {"value": 0.9, "low": 0.8
 def tuned(service: EmbeddedService, tmp_path_factory: pytest.TempPathFactory) -> BundleRef:
     """A product of two versions, the first of which has inspected parts; people have looked at what did not pass."""
     folder, store = tmp_path_factory.mktemp("made"), Store(service.data / "store")
-    shipped = next((SHIPPED_BUNDLES / "bracket").iterdir())
+    shipped = next(SHIPPED_BUNDLES.glob("bracket/[0-9]*"))
     store.publish(new_version(shipped, folder / PRODUCT / "1").path)
     report = folder / "report.html"
     report.write_text("<!doctype html><title>Training</title><h1>Report</h1>", encoding="utf-8")
