@@ -6,7 +6,7 @@ ServiceError
  ├── 403 Forbidden, ForeignPage, CsrfTokenMissing
  ├── 404 UnknownProduct, ProductUnusable, UnknownVersion, VersionNotActive,
  │       UnknownInspection, UnknownArtifact, UnknownStation, UnknownPart,
- │       UnknownReport
+ │       UnknownReport, UnknownEvaluation
  ├── 408 BodyTooSlow
  ├── 409 VersionUnusable, StateChanged, KeyReused, NotReviewable, ClaimLost, NothingToWithdraw, NotReplayable,
  │       LimitCheckConflict
