@@ -275,26 +275,6 @@ PRODUCT_CHANGES: dict[str, Any] = {
         }
     ],
 }
-MEASURED_FIGURES = {
-    "image_auroc": {"value": 0.97, "low": 0.95, "high": 0.985},
-    "pixel_auroc": None,
-    "pro": None,
-    "found": {"value": 0.81, "low": 0.7, "high": 0.9},
-    "false_rejects": {"value": 0.012, "low": 0.004, "high": 0.03},
-}
-EVALUATION: dict[str, Any] = {
-    "id": "3f9a0c52d1e84b77",
-    "bundle": "5f" * 32,
-    "data": {"name": "plant set, week 48", "fingerprint": "c0" * 32, "good": 400, "defect": 60},
-    "figures": MEASURED_FIGURES,
-    "yardstick": MEASURED_FIGURES,
-    "minus_yardstick": None,
-    "measured": {"at": "2026-11-27T14:20:00.000Z", "machine": "x86_64, Linux", "glad": "0.1.0", "command": ""},
-    "by": "a.meier",
-    "at": "2026-11-27T14:31:12.000Z",
-    "note": "",
-}
-EVALUATIONS = {"product": "bracket", "version": "2", "bundle": "5f" * 32, "evaluations": [EVALUATION]}
 BUNDLE: dict[str, Any] = {
     "version": "2",
     "hash": "5f" * 32,
@@ -305,7 +285,7 @@ BUNDLE: dict[str, Any] = {
     "calibrated": THRESHOLDS,
     "report": "/v1/products/bracket/versions/2/report",
     "quality": {},
-    "evaluations": [EVALUATION],
+    "evaluations": [],
 }
 PRODUCT: dict[str, Any] = {
     "product": "bracket",
