@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 
 from glad_client.decisions import PartDisposition
+from glad_client.evaluations import EvaluationView
 from glad_client.fields import InspectionId, Message, Name, NotBool, Text, Timestamp
 from glad_client.results import Priority, Result, ReviewReason, State, Thresholds, Verdict
 
@@ -176,6 +177,9 @@ class BundleView(Message):
     calibrated: Thresholds | None = Field(None, description="that calibration found; null: by an older service")
     report: str | None = Field(None, description="link to the report of its training; null: the bundle brings none")
     quality: dict[str, Any] = Field(description="measured figures, as the bundle states them")
+    evaluations: list[EvaluationView] = Field(
+        default_factory=list, description="recorded of it since, each on one data set; the latest measurement first"
+    )
 
 
 class ProductView(Message):

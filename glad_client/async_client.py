@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 import httpx
 
@@ -22,6 +23,7 @@ from glad_client.answers import (
 from glad_client.calls import HISTORY_PAGE, ApiCalls, Image, image_bytes, submission_path
 from glad_client.connection import AsyncConnection
 from glad_client.errors import ApiError
+from glad_client.evaluations import EvaluationList, EvaluationView
 from glad_client.fields import ArtifactName, ScreenPictureName
 from glad_client.limit_samples import LimitSample, LimitSamplesView
 from glad_client.part_statistics import ShiftList, Statistics
@@ -175,6 +177,26 @@ class AsyncClient(AsyncConnection):
     async def product_changes(self, product: str) -> ProductChanges:
         """As `Client.product_changes`."""
         return await self._run(self._calls.product_changes(product))
+
+    async def evaluations(self, product: str, version: str) -> EvaluationList:
+        """As `Client.evaluations`."""
+        return await self._run(self._calls.evaluations(product, version))
+
+    async def record_evaluation(
+        self,
+        product: str,
+        version: str,
+        record: Mapping[str, Any],
+        *,
+        by: str | None = None,
+        note: str | None = None,
+    ) -> EvaluationView:
+        """As `Client.record_evaluation`."""
+        return await self._run(self._calls.record_evaluation(product, version, record, by, note))
+
+    async def remove_evaluation(self, product: str, version: str, evaluation: str, *, by: str | None = None) -> None:
+        """As `Client.remove_evaluation`."""
+        await self._run(self._calls.remove_evaluation(product, version, evaluation, by))
 
     async def stations(self) -> tuple[StationView, ...]:
         """As `Client.stations`."""

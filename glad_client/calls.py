@@ -31,6 +31,7 @@ from glad_client.answers import (
     ThresholdsView,
 )
 from glad_client.errors import ApiError, NotFinished, UnexpectedAnswer, Unreachable, problem_of
+from glad_client.evaluations import EvaluationList, EvaluationView
 from glad_client.fields import LONGEST_WAIT_S, ArtifactName, Message, ScreenPictureName, rfc3339
 from glad_client.limit_samples import LimitSample, LimitSamplesView
 from glad_client.part_statistics import ShiftList, Statistics
@@ -243,6 +244,22 @@ class ApiCalls:
         """Get who changed what of a product and when."""
         return (yield from self._get(ProductChanges, f"{api_path('products', product)}/changes"))
 
+    def evaluations(self, product: str, version: str) -> Steps[EvaluationList]:
+        """Get what was measured of a version."""
+        return (yield from self._get(EvaluationList, _evaluations_path(product, version)))
+
+    def record_evaluation(
+        self, product: str, version: str, record: Mapping[str, Any], by: str | None, note: str | None
+    ) -> Steps[EvaluationView]:
+        """Record what was measured of a version."""
+        body = {**record, **_given(by=by, note=note)}
+        return (yield from self._send(EvaluationView, "POST", _evaluations_path(product, version), {"json": body}))
+
+    def remove_evaluation(self, product: str, version: str, evaluation: str, by: str | None) -> Steps[None]:
+        """Remove an evaluation of a version."""
+        path = _evaluations_path(product, version, evaluation)
+        yield from self.patience.send(RequestStep("DELETE", path, {"params": _given(by=by)}))
+
     def stations(self) -> Steps[tuple[StationView, ...]]:
         """Get all stations that are set."""
         return tuple((yield from self._get(StationList, "/v1/stations")).stations)
@@ -331,6 +348,10 @@ def image_bytes(image: Image) -> bytes:
         OSError: if it is a path, and the file cannot be read.
     """
     return bytes(image) if isinstance(image, bytes | bytearray | memoryview) else Path(image).read_bytes()
+
+
+def _evaluations_path(product: str, version: str, *evaluation: str) -> str:
+    return api_path("products", product, "versions", version, "evaluations", *evaluation)
 
 
 def _given(**values: str | None) -> dict[str, str]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 import httpx
 
@@ -30,6 +31,7 @@ from glad_client.answers import (
 from glad_client.calls import HISTORY_PAGE, ApiCalls, Image, image_bytes, submission_path
 from glad_client.connection import Connection
 from glad_client.errors import ApiError
+from glad_client.evaluations import EvaluationList, EvaluationView
 from glad_client.fields import ArtifactName, ScreenPictureName
 from glad_client.limit_samples import LimitSample, LimitSamplesView
 from glad_client.part_statistics import ShiftList, Statistics
@@ -268,6 +270,34 @@ class Client(Connection):
     def product_changes(self, product: str) -> ProductChanges:
         """Return who changed what of a product and when, with the values before."""
         return self._run(self._calls.product_changes(product))
+
+    def evaluations(self, product: str, version: str) -> EvaluationList:
+        """Return what was measured of a version on labelled images, beside the yardstick."""
+        return self._run(self._calls.evaluations(product, version))
+
+    def record_evaluation(
+        self,
+        product: str,
+        version: str,
+        record: Mapping[str, Any],
+        *,
+        by: str | None = None,
+        note: str | None = None,
+    ) -> EvaluationView:
+        """Record what was measured of a version, in place of an earlier evaluation on the same images.
+
+        Args:
+            product: its name.
+            version: the one that was measured.
+            record: what stands under `record` in the JSON file of `glad evaluate`.
+            by: who records it.
+            note: shown beside it.
+        """
+        return self._run(self._calls.record_evaluation(product, version, record, by, note))
+
+    def remove_evaluation(self, product: str, version: str, evaluation: str, *, by: str | None = None) -> None:
+        """Remove an evaluation of a version; recording it again brings it back."""
+        self._run(self._calls.remove_evaluation(product, version, evaluation, by))
 
     def stations(self) -> tuple[StationView, ...]:
         """Return all stations that are set."""

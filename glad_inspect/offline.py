@@ -166,6 +166,7 @@ def evaluate(
         from model_store.cli.common import find_store
         from training.evaluation.evaluate import evaluate as evaluate_bundle
         from training.evaluation.misses import inspect_worst
+        from training.evaluation.record import with_record
         from training.evaluation.report import write_report
         from training.progress import named_bars, progress_hidden
         from training.yardstick.report_row import with_learnt_yardstick
@@ -176,6 +177,7 @@ def evaluate(
             if yardstick:
                 outcome = with_learnt_yardstick(outcome, ref.path, folder, progress=show)
             if report is not None:
+                outcome = with_record(outcome)
                 misses = inspect_worst(ref.path, folder, outcome.rows, 12, progress=partial(show, "worst misses"))
                 write_report(outcome, misses, ref.manifest.calibration, Path(report))
     return _evaluated(outcome, None if report is None else Path(report))

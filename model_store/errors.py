@@ -9,6 +9,8 @@ StoreError
  ├── StateConflict       the product's state was changed in the meantime
  ├── NothingToRollBack   no version was active before this one
  ├── NotCalibrated       the bundle was imported and has no thresholds yet
+ ├── EvaluationNotInStore   the version has no such evaluation
+ ├── EvaluationOfAnother    an evaluation was measured of another bundle
  └── UnsupportedStore    the store's address is not a local folder
 
 BundleError
@@ -85,6 +87,14 @@ class NotCalibrated(StoreError):
             f"product {product!r}, version {version!r} has no thresholds yet, so it gives no verdict: run "
             "`glad calibrate BUNDLE --data DIR` with good images, and use the version that it makes"
         )
+
+
+class EvaluationNotInStore(StoreError):
+    """The version has no such evaluation."""
+
+
+class EvaluationOfAnother(StoreError):
+    """An evaluation was measured of another bundle than the one that it is to be recorded for."""
 
 
 class UnsupportedStore(StoreError):

@@ -287,7 +287,7 @@ def write_state(
         StateConflict: if the state on disk is not of the revision just before `state`'s.
     """
     make_folder(folder)
-    with _locked(folder):
+    with locked(folder):
         before = read_state(folder, state.product)
         before.refuse_other_than(state.revision - 1)
         if record is not None:
@@ -298,7 +298,7 @@ def write_state(
 def write_default(folder: Path, product: str, version: str, *, at: AwareDatetime) -> ProductState:
     """Record a version as active, durably, unless one is already; return the state on disk."""
     make_folder(folder)
-    with _locked(folder):
+    with locked(folder):
         state = read_state(folder, product)
         if state.active is None:
             state = state.settle(version, at=at)
@@ -313,7 +313,7 @@ def locked_state(folder: Path, product: str) -> Iterator[ProductState]:
     Raises:
         BadProductState: if the file cannot be read.
     """
-    with _locked(folder):
+    with locked(folder):
         yield read_state(folder, product)
 
 
@@ -323,7 +323,7 @@ def rewrite_state(folder: Path, state: ProductState) -> None:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Hold the lock of one writer at a time, across processes; it ends with the process that holds it."""
     descriptor = os.open(folder / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:

@@ -12,8 +12,17 @@ from model_store.errors import (
     BrokenBundle,
     BundleError,
     BundleExists,
+    EvaluationNotInStore,
     NothingToRollBack,
     StoreError,
+)
+from model_store.evaluations import (
+    EvaluationRemoval,
+    MeasuredQuality,
+    RecordedEvaluation,
+    carry_evaluations,
+    recorded_for,
+    write_evaluations,
 )
 from model_store.product_changes import record_change
 from model_store.product_state import (
@@ -38,6 +47,7 @@ class Store(StoreContents):
     def publish(self, folder: Path) -> BundleRef:
         """Verify a bundle, add it in one step, and return it; what is there already is left as it is.
 
+        Evaluations of the bundle that lie beside it come along.
         The first version of a product becomes active; a later one does not.
 
         Raises:
@@ -56,6 +66,7 @@ class Store(StoreContents):
                 )
         self._settle_if_used(manifest.product)
         bundle = copy_bundle(folder, self._folder(manifest.product) / manifest.version, self.keys)
+        carry_evaluations(folder.resolve().parent, self._folder(manifest.product), bundle.hash)
         self._settle_if_used(manifest.product)
         return BundleRef(manifest.product, manifest.version, bundle.hash, bundle.path, bundle.manifest, self.keys)
 
@@ -200,6 +211,37 @@ class Store(StoreContents):
             raise self._unknown(product)
         state = self._state_at(product, None)
         return self._written(state.choose_pictures(when, by=by, at=at or datetime.now(UTC), note=note), note)
+
+    def record_evaluation(
+        self, ref: BundleRef, measured: MeasuredQuality, *, by: str, note: str = "", at: datetime | None = None
+    ) -> RecordedEvaluation:
+        """Record what was measured of a bundle, in place of what an earlier evaluation found on the same images.
+
+        It is no change of the product: no verdict depends on it, and the revision stays.
+
+        Raises:
+            EvaluationOfAnother: if it was measured of another bundle.
+            OSError: if it cannot be written.
+        """
+        recorded = recorded_for(ref.hash, measured, by=by, note=note, at=at or datetime.now(UTC))
+        write_evaluations(self._folder(ref.product), [recorded])
+        return recorded
+
+    def remove_evaluation(self, ref: BundleRef, evaluation: str, *, by: str, at: datetime | None = None) -> None:
+        """Remove an evaluation from what is known of a bundle; recording it again brings it back.
+
+        Raises:
+            EvaluationNotInStore: if the bundle has none of this id.
+            OSError: if it cannot be written.
+        """
+        known = {one.id: one for one in self.evaluations(ref)}
+        if evaluation not in known:
+            has = f"its evaluations are {', '.join(known)}" if known else "nothing was measured of it"
+            raise EvaluationNotInStore(
+                f"version {ref.version} of product {ref.product!r} has no evaluation {evaluation!r}: {has}"
+            )
+        removal = EvaluationRemoval(by=by, at=at or datetime.now(UTC))
+        write_evaluations(self._folder(ref.product), [known[evaluation].model_copy(update={"removed": removal})])
 
     def own_copy(self, ref: BundleRef) -> BundleRef:
         """Return the bundle in the root, where it may be added to; a shipped one is copied there first."""

@@ -27,6 +27,7 @@ from model_store.errors import (
     VersionNotInStore,
     nearest,
 )
+from model_store.evaluations import RecordedEvaluation, carry_evaluations, evaluations_of
 from model_store.manifest import VerdictThresholds, check_name
 from model_store.product_changes import StateChange, read_changes
 from model_store.product_state import ProductState, read_state, write_default
@@ -173,6 +174,15 @@ class StoreContents:
             raise self._unknown(product)
         return read_changes(self._folder(product), self.state(product))
 
+    def evaluations(self, ref: BundleRef) -> tuple[RecordedEvaluation, ...]:
+        """Return what was measured of a bundle on labelled images, the latest first.
+
+        Raises:
+            OSError: if it cannot be read.
+        """
+        layers = [self.root, *([] if self._shipped is None else [self._shipped])]
+        return evaluations_of(ref.hash, [layer / ref.product for layer in layers])
+
     def state(self, product: str) -> ProductState:
         """Return the product's state; of revision 0 where nothing was changed yet.
 
@@ -205,6 +215,7 @@ class StoreContents:
         """Copy a shipped bundle into the root: an upgrade of the package replaces the shipped ones."""
         if self._is_shipped(ref):
             copy_bundle(ref.path, self._folder(ref.product) / ref.version, self.keys)
+            carry_evaluations(ref.path.parent, self._folder(ref.product), ref.hash)
 
     def _folder(self, product: str) -> Path:
         return self.root / _checked(product, ProductNotInStore)

@@ -6,7 +6,7 @@ ServiceError
  ├── 403 Forbidden, ForeignPage, CsrfTokenMissing
  ├── 404 UnknownProduct, ProductUnusable, UnknownVersion, VersionNotActive,
  │       UnknownInspection, UnknownArtifact, UnknownStation, UnknownPart,
- │       UnknownReport
+ │       UnknownReport, UnknownEvaluation
  ├── 408 BodyTooSlow
  ├── 409 VersionUnusable, StateChanged, KeyReused, NotReviewable, ClaimLost, NothingToWithdraw, NotReplayable,
  │       LimitCheckConflict
@@ -257,6 +257,13 @@ class UnknownReport(ServiceError):
 
     status, slug, title = HTTPStatus.NOT_FOUND, "unknown-report", "Unknown report"
     example = "version 2 of product 'bracket' brings no report of its training: `glad report BUNDLE` writes a page"
+
+
+class UnknownEvaluation(ServiceError):
+    """The version has no such evaluation."""
+
+    status, slug, title = HTTPStatus.NOT_FOUND, "unknown-evaluation", "Unknown evaluation"
+    example = "version 2 of product 'bracket' has no evaluation '3f9a0c52d1e84b77': nothing was measured of it"
 
 
 class BodyTooSlow(ServiceError):

@@ -100,7 +100,7 @@ from pathlib import Path
 import service.worker.main
 from model_store.bundle import open_bundle
 from model_store.engines.loading import load
-(folder,) = (Path(sys.argv[1]) / "bracket").iterdir()
+(folder,) = (Path(sys.argv[1]) / "bracket").glob("[0-9]*")
 load(open_bundle(folder))
 print(*sorted({name.partition(".")[0] for name in sys.modules}), "torch._dynamo" * ("torch._dynamo" in sys.modules))
 """

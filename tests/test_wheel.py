@@ -19,6 +19,7 @@ BENCH = re.compile(r"bench/(?:__init__|cli|(?:speed|support)/\w+)\.py")
 DATA = re.compile(
     r"glad_inspect/py\.typed"
     r"|model_store/bundles/[a-z-]+-example\.jpg"
+    r"|model_store/bundles/[a-z-]+/_evaluations\.jsonl"
     r"|model_store/bundles/[a-z-]+/\d+/(?:\w+/)*[\w.-]+\.(?:json|safetensors|onnx|html|jpg)"
     r"|service/queue/scripts/\w+\.lua"
     r"|service/page/(?:\w+/)*[\w.]+\.(?:html|js|css|svg|json|d\.ts|md|LICENSE)"

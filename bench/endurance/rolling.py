@@ -314,7 +314,7 @@ class _Run:
 
 def _shipped(checkout: Path) -> Path:
     """Return the sample product's bundle that came with this version."""
-    (found,) = (checkout / "model_store" / "bundles" / SLOW_PRODUCT).iterdir()
+    (found,) = (checkout / "model_store" / "bundles" / SLOW_PRODUCT).glob("[!_]*")
     return found
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
 import json
-import os
 import shlex
 import sys
 from enum import StrEnum
@@ -26,7 +24,9 @@ from model_store.cli.common import (
     chosen_store,
     explained,
     own_bundle_folder,
+    user_name,
 )
+from model_store.cli.evaluations import evaluation_lines, evaluations_command, known_evaluations
 from model_store.cli.import_ import import_command
 from model_store.cli.remove import remove_command
 from model_store.errors import NotCalibrated
@@ -51,6 +51,7 @@ Version = Annotated[str | None, typer.Argument(metavar="VERSION", help="A versio
 
 app.command("import")(import_command)
 app.command("remove")(remove_command)
+app.command("evaluations")(evaluations_command)
 
 
 @app.callback()
@@ -106,6 +107,7 @@ def show(
         ref = found.ref
         state = opened.state(ref.product) if found.in_store else ProductState(product=ref.product)
         thresholds = state.thresholds(ref.version, ref.manifest.thresholds) if ref.calibrated else None
+        measured = known_evaluations(opened, found)
     if as_json:
         limits, manifest = thresholds and thresholds.model_dump(), ref.manifest.model_dump(mode="json")
         facts: dict[str, object] = {"hash": ref.hash, "path": str(ref.path), "thresholds": limits}
@@ -113,6 +115,8 @@ def show(
         _print_json({**facts, "manifest": manifest})
         return
     print_summary(ref, thresholds, state)
+    for line in (line for one in measured for line in evaluation_lines(one)):
+        typer.echo(f"{'measured':<12} {line}")
     print_history(state)
 
 
@@ -210,7 +214,7 @@ def publish(
             _refuse_draft(folder)
         ref = opened.publish(folder)
         if activate_it:
-            opened.activate(ref.product, ref.version, by=by or _user())
+            opened.activate(ref.product, ref.version, by=by or user_name())
         active = opened.resolve(ref.product).version if opened.versions(ref.product) else "none"
     typer.echo(f"published {ref.product} {ref.version} to {ref.path}; active: {active}")
     if not ref.calibrated:
@@ -238,7 +242,7 @@ def activate(
     if chosen is None or (version and named_version):
         raise typer.BadParameter(f"name one version to activate, such as: glad bundle activate {name} 2")
     with explained():
-        state = chosen_store(store, data_dir).activate(name, chosen, by=by or _user(), note=note)
+        state = chosen_store(store, data_dir).activate(name, chosen, by=by or user_name(), note=note)
     typer.echo(f"{name}: active version is {state.active}")
 
 
@@ -256,7 +260,7 @@ def rollback(
     Example: glad bundle rollback bracket --note "rejects too many"
     """
     with explained():
-        state = chosen_store(store, data_dir).roll_back(product, by=by or _user(), note=note)
+        state = chosen_store(store, data_dir).roll_back(product, by=by or user_name(), note=note)
     typer.echo(f"{product}: active version is {state.active}")
 
 
@@ -285,7 +289,7 @@ def gate(
     """
     opened = chosen_store(store, data_dir)
     with explained():
-        opened.switch_gate(product, on=switch is Switch.ON, by=by or _user(), note=note)
+        opened.switch_gate(product, on=switch is Switch.ON, by=by or user_name(), note=note)
         ref = opened.resolve(product)
     typer.echo(f"{product}: quality gate is {switch}")
     if switch is Switch.ON and ref.manifest.gate is None:
@@ -319,7 +323,7 @@ def pictures(
     """
     with explained():
         chosen: PicturesWhen = "always" if when is PicturesOption.ALWAYS else "on_demand"
-        chosen_store(store, data_dir).choose_pictures(product, chosen, by=by or _user(), note=note)
+        chosen_store(store, data_dir).choose_pictures(product, chosen, by=by or user_name(), note=note)
     typer.echo(f"{product}: pictures of parts that pass are drawn {PICTURES_WHEN[chosen]}")
 
 
@@ -345,13 +349,6 @@ def _refuse_draft(folder: Path) -> None:
     manifest, _ = read_manifest(folder)
     if manifest.calibration is None:
         raise NotCalibrated.for_version(manifest.product, manifest.version)
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user often has no name
-        return f"uid {os.getuid()}"
 
 
 def _print_json(content: object) -> None:

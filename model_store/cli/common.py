@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import getpass
 import os
 import shlex
 import sys
@@ -66,6 +67,14 @@ def explained(*others: type[Exception]) -> Iterator[None]:
 def command_line() -> str:
     """Return the command as it was called, for provenance and reports: what is not UTF-8 in it is escaped."""
     return "glad " + os.fsencode(shlex.join(sys.argv[1:])).decode(errors="backslashreplace")
+
+
+def user_name() -> str:
+    """Return the name of the user that runs the command."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user often has no name
+        return f"uid {os.getuid()}"
 
 
 def new_bundle_folder(out: Path, product: str, version: str) -> Path:

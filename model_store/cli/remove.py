@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-import getpass
 import sys
 from typing import Annotated
 
 import typer
 
 from model_store.bundle_lookup import split_version
-from model_store.cli.common import DEFAULT_DATA_FOLDER, DataFolder, StoreFolder, chosen_store, explained, give_up
+from model_store.cli.common import (
+    DEFAULT_DATA_FOLDER,
+    DataFolder,
+    StoreFolder,
+    chosen_store,
+    explained,
+    give_up,
+    user_name,
+)
 from model_store.removal import Removal, plan_removal, remove
 
 
@@ -35,7 +42,7 @@ def remove_command(
     with explained():
         planned = plan_removal(opened, name, version or named_version)
         _confirm(_in_words(planned), yes)
-        remove(opened, planned, by=by or getpass.getuser())
+        remove(opened, planned, by=by or user_name())
     typer.echo(f"removed: {planned.folder}, {_megabytes(planned.freed_bytes)} freed")
 
 

@@ -10,7 +10,8 @@ from pydantic import TypeAdapter, ValidationError
 
 import glad_client
 from glad.quality_gate import limits
-from glad_client import answers, fields, results
+from glad_client import answers, evaluations, fields, results
+from model_store import evaluations as stored
 from model_store import manifest, product_state
 
 
@@ -46,3 +47,12 @@ def test_every_public_name_is_there_and_an_unknown_one_names_them() -> None:
     assert all(getattr(glad_client, name).__name__ == name for name in glad_client.__all__)
     with pytest.raises(AttributeError, match=r"it has ApiError, AsyncClient, .*Client"):
         _ = glad_client.Klient
+
+
+def test_the_contract_has_the_figures_of_the_store() -> None:
+    assert list(evaluations.EvaluationFigures.model_fields) == list(stored.QualityFigures.model_fields)
+    assert set(stored.EvaluatedData.model_fields) == set(evaluations.EvaluationData.model_fields)
+    assert set(stored.Measurement.model_fields) == set(evaluations.EvaluationOrigin.model_fields)
+    assert set(stored.RecordedEvaluation.model_fields) - {"removed"} | {"id"} == set(
+        evaluations.EvaluationView.model_fields
+    )

@@ -33,6 +33,7 @@ from glad_client import (
 from service.queue import keys
 from service.queue.jobs import JobQueue
 from service.settings import Settings
+from tests.support.evaluations import measured_quality
 from tests.support.http_server import server_on
 from tests.support.line import picture, result_of
 from tests.support.processes import eventually
@@ -166,6 +167,18 @@ def test_products_and_readiness_are_told(api: Client) -> None:
     assert api.product("toy").active.thresholds.fail == 1.0
     readiness = api.ready()
     assert (readiness.status, readiness.checks["worker"].ok) == ("degraded", False), "there is no worker"
+
+
+def test_evaluations_are_recorded_listed_and_removed(api: Client) -> None:
+    measured = measured_quality(api.product("toy").active.hash).model_dump(mode="json", exclude_none=True)
+    made = api.record_evaluation("toy", "1", measured, by="ann", note="week 48")
+    assert (made.by, made.note, made.minus_yardstick is not None) == ("ann", "week 48", True)
+    assert api.evaluations("toy", "1").evaluations == [made]
+    assert api.product("toy").active.evaluations == [made]
+    api.remove_evaluation("toy", "1", made.id, by="bob")
+    assert api.evaluations("toy", "1").evaluations == []
+    with pytest.raises(ApiError, match="has no evaluation"):
+        api.remove_evaluation("toy", "1", made.id)
 
 
 def test_a_service_that_is_not_ready_is_an_answer_too(

@@ -20,7 +20,7 @@ from glad.image_codec import decode_image, to_png
 pytestmark = pytest.mark.timeout(400)  # a whole service
 
 ROOT = Path(__file__).resolve().parents[2]
-BUNDLE = max((ROOT / "model_store" / "bundles" / "bracket").iterdir(), key=lambda folder: int(folder.name))
+BUNDLE = max((ROOT / "model_store" / "bundles" / "bracket").glob("[0-9]*"), key=lambda folder: int(folder.name))
 EXAMPLE = ROOT / "model_store" / "bundles" / "bracket-example.jpg"
 
 

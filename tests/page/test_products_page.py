@@ -23,6 +23,7 @@ from service.queue.submitter import JobSubmitter
 from service.storage.artifacts import ArtifactStore
 from tests.support.browser import EmbeddedService, serious_findings
 from tests.support.bundles import new_version, parts_of
+from tests.support.evaluations import measured_quality
 from tests.support.line import findings, make_job, picture
 
 Opener = Callable[..., Page]
@@ -39,6 +40,16 @@ FIGURES = {
         "false_rejects": {"value": 0.012, "low": 0.004, "high": 0.03},
     },
 }
+ALIKE: dict[str, Any] = {
+    "figures": {
+        "image_auroc": {"value": 0.95, "low": 0.9, "high": 0.98},
+        "found": {"value": 0.5, "low": 0.4, "high": 0.6},
+    },
+    "yardstick": {
+        "image_auroc": {"value": 0.93, "low": 0.88, "high": 0.97},
+        "found": {"value": 0.45, "low": 0.35, "high": 0.55},
+    },
+}
 QUALITY = {**FIGURES, "yardstick": {"image": {"auroc": {"value": 0.9, "low": 0.85, "high": 0.94}}}}
 
 
@@ -46,7 +57,7 @@ QUALITY = {**FIGURES, "yardstick": {"image": {"auroc": {"value": 0.9, "low": 0.8
 def tuned(service: EmbeddedService, tmp_path_factory: pytest.TempPathFactory) -> BundleRef:
     """A product of two versions, the first of which has inspected parts; people have looked at what did not pass."""
     folder, store = tmp_path_factory.mktemp("made"), Store(service.data / "store")
-    shipped = next((SHIPPED_BUNDLES / "bracket").iterdir())
+    shipped = next(SHIPPED_BUNDLES.glob("bracket/[0-9]*"))
     store.publish(new_version(shipped, folder / PRODUCT / "1").path)
     report = folder / "report.html"
     report.write_text("<!doctype html><title>Training</title><h1>Report</h1>", encoding="utf-8")
@@ -157,7 +168,7 @@ def test_versions_show_what_was_measured_of_them_and_are_activated_and_rolled_ba
     page = open_product(open_page)
     second = page.locator(".versions > li").filter(has=page.get_by_role("heading", name="Version 2", exact=True))
     ranking = second.get_by_role("row").filter(has_text="image AUROC")
-    expect(ranking.get_by_role("cell")).to_have_text(["97% (95% to 98.5%)", "90% (85% to 94%)"])
+    expect(ranking.get_by_role("cell")).to_have_text(["97% (95% to 98.5%)better", "90% (85% to 94%)"])
     expect(second.get_by_role("row").filter(has_text="false rejects")).to_contain_text("1.2% (0.4% to 3%)")
     report = second.get_by_role("link", name="Report of the training").get_attribute("href")
     assert report is not None
@@ -173,6 +184,60 @@ def test_versions_show_what_was_measured_of_them_and_are_activated_and_rolled_ba
     agree(page, "Go back to the version before", person=None)
     expect(page.locator(".versions > li[data-active=true]")).to_contain_text("Version 1")
     assert shown(service)["active"]["version"] == "1"
+
+
+def test_evaluations_stand_beside_the_yardstick_in_honest_words_and_are_removed_and_put_back(
+    open_page: Opener, service: EmbeddedService
+) -> None:
+    url = f"{service.url}{URL}/versions/1/evaluations"
+    hash_ = shown(service)["active"]["hash"]
+    for measured, note in (
+        (measured_quality(hash_, data="plant <b>set</b>"), "new lamp"),
+        (measured_quality(hash_, data="no better", minus_yardstick=None, **ALIKE), None),
+    ):
+        record = measured.model_dump(mode="json", exclude_none=True)
+        httpx.post(url, json={**record, "by": "ann", "note": note}).raise_for_status()
+    page = open_product(open_page)
+    first = page.locator(".versions > li").filter(has=page.get_by_role("heading", name="Version 1", exact=True))
+    plant, alike = (
+        first.locator(".evaluation").filter(has=page.get_by_role("heading", name=name, exact=True))
+        for name in ("plant <b>set</b>", "no better")
+    )
+    expect(plant).to_contain_text("40 good and 20 defective images, measured on 1 May 2026")
+    expect(plant).to_contain_text("new lamp")
+    # By the paired differences: 0.03 to 0.1; -0.02 to 0.14; -0.03 to -0.004, where less is better; -0.05 to -0.01.
+    compared = {
+        "image AUROC": "better",
+        "Bad parts": "not shown to be better",
+        "false rejects": "better",
+        "PRO": "worse",
+    }
+    for row, words in compared.items():
+        expect(plant.get_by_role("row").filter(has_text=row).locator(".figure-comparison")).to_have_text(words)
+    expect(plant).not_to_contain_text("On these images this version is not shown to be better")
+    # Without them by intervals that overlap.
+    expect(alike.locator(".figure-comparison")).to_have_text(["not shown to be better"] * 2)
+    expect(alike).to_contain_text("On these images this version is not shown to be better than the simple method.")
+    assert serious_findings(page) == []
+    plant.get_by_text("How it was measured").click()
+    expect(plant).to_contain_text("glad evaluate toy --data plant")
+    plant.get_by_role("button", name="Remove these figures").click()
+    agree(page, "Remove these figures")
+    expect(plant).to_have_count(0)
+    assert [one["data"]["name"] for one in httpx.get(url).json()["evaluations"]] == ["no better"]
+    first.get_by_role("status").get_by_role("button", name="Undo").click()
+    expect(plant).to_contain_text("97% (95% to 98.5%)")
+    [back] = [one for one in httpx.get(url).json()["evaluations"] if one["data"]["name"] != "no better"]
+    assert (back["by"], back["note"]) == ("A. Meier", "new lamp")
+
+
+def test_evaluations_fit_on_a_phone(open_page: Opener, service: EmbeddedService) -> None:
+    measured = measured_quality(shown(service)["active"]["hash"], data="a" * 128)
+    record = measured.model_dump(mode="json", exclude_none=True)
+    httpx.post(f"{service.url}{URL}/versions/1/evaluations", json=record).raise_for_status()
+    page = open_product(open_page, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    expect(page.locator(".evaluation").filter(has_text="a" * 128)).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 def test_a_line_is_dragged_its_effect_is_shown_and_only_then_applied_and_undone(

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from model_store.cli.common import BundleName, StoreFolder, bundle_folder, command_line, explained, numbers
+from model_store.cli.common import (
+    BundleName,
+    StoreFolder,
+    bundle_folder,
+    command_line,
+    explained,
+    find_store,
+    numbers,
+    user_name,
+)
 from training.cli.data import images_folder
 from training.cli.printed import tell_data_warnings
 from training.interrupts import resumable
@@ -50,17 +59,27 @@ def evaluate(
             "(auto), left out (none), or the JSON of `glad bench yardstick` on the same images.",
         ),
     ] = "auto",
+    record: Annotated[
+        bool, typer.Option("--record", help="Keep the figures beside the bundle: the page shows them.")
+    ] = False,
+    name: Annotated[
+        str, typer.Option(metavar="TEXT", help="Of the data set, with --record. Default: the folder's name.")
+    ] = "",
     store: StoreFolder = None,
 ) -> None:
     """Measure a bundle on labelled images: detection, localization and false rejects with intervals, by defect.
 
-    Example: glad evaluate bracket --data my-product --json evaluation.json
+    Example: glad evaluate bracket --data my-product --json evaluation.json --record
     """
     from model_store.bundle import open_bundle
+    from model_store.bundle_lookup import find_bundle
+    from model_store.cli.evaluations import record_evaluation, refuse_unwritable
+    from model_store.evaluations import MeasuredQuality
     from training.data.camera_noise import CameraNoise
     from training.data.dataset import test_images
     from training.evaluation.evaluate import evaluate
     from training.evaluation.misses import inspect_worst
+    from training.evaluation.record import with_record
     from training.evaluation.repeatability import repeat, with_repeatability
     from training.evaluation.report import write_report
     from training.evaluation.tables import as_markdown
@@ -76,7 +95,11 @@ def evaluate(
     with explained(ValueError):
         if json_file.suffix in {".csv", ".md", ".html"}:
             raise ValueError(f"{json_file}: .csv, .md and .html lie beside the JSON file; end its name in .json")
-        folder = bundle_folder(bundle, store)
+        opened = find_store(store)
+        found = find_bundle(bundle, opened)
+        folder = found.ref.path
+        if record:
+            refuse_unwritable(opened, found)
         json_file.parent.mkdir(parents=True, exist_ok=True)
         json_file.touch()  # a place that cannot be written shows before the long part, not after it
         tell_data_warnings(data)
@@ -94,9 +117,17 @@ def evaluate(
             camera = CameraNoise()
             repeated = repeat(folder, data, outcome.rows, repeats, camera, progress=partial(show, "repeating"))
             outcome = with_repeatability(outcome, repeated, camera, limits)
+        outcome = with_record(outcome, name)
         files = write_report(outcome, misses, limits, json_file)
     typer.echo(as_markdown(outcome.figures))
     typer.echo(f"all figures: {files.json}; table: {files.markdown}; page: {files.page}")
+    if record:
+        with explained(ValueError):
+            if "record" not in outcome.figures:
+                raise ValueError("nothing is recorded: without thresholds and without defects there are no figures")
+            measured = MeasuredQuality.model_validate(outcome.figures["record"])
+            kept = record_evaluation(opened, found, measured, by=user_name())
+        typer.echo(f"recorded: {', '.join(map(str, kept))}")
 
 
 def ablate(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from model_store.manifest import Verdict, VerdictThresholds
 from training.data.dataset import TestImage, read_truth, test_images
 from training.data.left_out import describe, find_left_out
 from training.evaluation.figures import measure
+from training.evaluation.record import described_data
 from training.evaluation.rows import GOOD, Evaluation, EvaluationRow, Located, defects_of
 from training.parallel_inspection import ImageResult, inspect_images
 from training.progress import Progress, silent
@@ -69,7 +71,9 @@ def evaluate(
             "hash": bundle.hash,
             "delta": settings.trigger.delta,
         },
+        "data": described_data(labelled, data),
         "measured": {
+            "glad": version("glad-inspect"),
             "command": command,
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             "machine": f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}",

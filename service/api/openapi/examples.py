@@ -289,6 +289,7 @@ BUNDLE: dict[str, Any] = {
     "calibrated": THRESHOLDS,
     "report": "/v1/products/bracket/versions/2/report",
     "quality": {},
+    "evaluations": [],
 }
 PRODUCT: dict[str, Any] = {
     "product": "bracket",

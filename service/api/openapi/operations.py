@@ -258,6 +258,50 @@ REPORT_RESPONSES: Responses = {
         "/v1/products/bracket/versions/2/report", errors.UnknownVersion, errors.UnknownReport, *PRODUCT_ERRORS
     ),
 }
+_FIGURES = {
+    "image_auroc": {"value": 0.97, "low": 0.95, "high": 0.985},
+    **dict.fromkeys(("pixel_auroc", "pro", "found", "false_rejects")),
+}
+_EVALUATION = {
+    "id": "3f9a0c52d1e84b77",
+    "bundle": "5f" * 32,
+    "data": {"name": "plant set, week 48", "fingerprint": "c0" * 32, "good": 400, "defect": 60},
+    "figures": _FIGURES,
+    "yardstick": _FIGURES,
+    "minus_yardstick": None,
+    "measured": {"at": "2026-11-27T14:20:00.000Z", "machine": "x86_64, Linux", "glad": "0.1.0", "command": ""},
+    "by": "a.meier",
+    "at": "2026-11-27T14:31:12.000Z",
+    "note": "",
+}
+_EVALUATIONS = {"product": "bracket", "version": "2", "bundle": "5f" * 32, "evaluations": [_EVALUATION]}
+EVALUATIONS_RESPONSES: Responses = {
+    200: json_response(_EVALUATIONS),
+    **responses_for("/v1/products/bracket/versions/2/evaluations", errors.UnknownVersion, *PRODUCT_ERRORS),
+}
+EVALUATION_RESPONSES: Responses = {
+    201: json_response(_EVALUATION),
+    **responses_for(
+        "/v1/products/bracket/versions/2/evaluations",
+        errors.UnknownVersion,
+        *PRODUCT_ERRORS,
+        errors.VersionUnusable,
+        errors.InvalidFields,
+        errors.StorageUnavailable,
+    ),
+}
+EVALUATION_DELETE_RESPONSES: Responses = {
+    204: {"description": "Removed"},
+    **responses_for(
+        "/v1/products/bracket/versions/2/evaluations/3f9a0c52d1e84b77",
+        errors.UnknownVersion,
+        errors.UnknownEvaluation,
+        *PRODUCT_ERRORS,
+        errors.VersionUnusable,
+        errors.InvalidFields,
+        errors.StorageUnavailable,
+    ),
+}
 THRESHOLDS_RESPONSES: Responses = {
     200: json_response(examples.THRESHOLD_CHANGE, headers=ETAG),
     **responses_for("/v1/products/bracket/thresholds", errors.UnknownVersion, errors.QueueUnavailable, *CHANGE_ERRORS),

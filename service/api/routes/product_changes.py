@@ -15,10 +15,12 @@ from model_store.store import Store
 from service.api.dependencies import Services
 from service.api.problems import product_error
 from service.errors import (
+    InvalidFields,
     PreconditionFailed,
     ServiceError,
     StateChanged,
     StorageUnavailable,
+    UnknownEvaluation,
     UnknownVersion,
     VersionUnusable,
 )
@@ -70,6 +72,8 @@ async def use_store(services: Services, product: str, action: Callable[[Store], 
     Raises:
         UnknownProduct: if the store has no such product.
         UnknownVersion: if the product has no such version.
+        UnknownEvaluation: if the version has no such evaluation.
+        InvalidFields: if an evaluation is of another bundle.
         ProductUnusable: if the product has no usable bundle.
         VersionUnusable: if the version is broken or not calibrated, or there is none to go back to.
         StateChanged: if another call changed the product at the same time.
@@ -79,6 +83,10 @@ async def use_store(services: Services, product: str, action: Callable[[Store], 
         return await services.threads.bundles.run(action, services.store)
     except store_errors.VersionNotInStore as error:
         raise UnknownVersion(str(error)) from error
+    except store_errors.EvaluationNotInStore as error:
+        raise UnknownEvaluation(str(error)) from error
+    except store_errors.EvaluationOfAnother as error:
+        raise InvalidFields.for_field("bundle", str(error)) from error
     except store_errors.StateConflict as error:
         raise StateChanged(str(error)) from error
     except (store_errors.BrokenBundle, store_errors.NotCalibrated, store_errors.NothingToRollBack) as error:

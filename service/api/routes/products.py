@@ -10,6 +10,7 @@ from model_store.store import BundleRef, Store
 from service.api.dependencies import ProductPath, ServicesDep
 from service.api.openapi import operations as documents
 from service.api.problems import product_error
+from service.api.routes.evaluations import evaluation_views
 from service.api.routes.product_changes import set_etag
 from service.api.routes.product_records import report_link
 from service.api.routes.quality_gate import gate_view
@@ -82,4 +83,5 @@ def _bundle_view(store: Store, ref: BundleRef) -> BundleView:
         calibrated=Thresholds.model_validate(ref.manifest.thresholds, from_attributes=True),
         report=report_link(ref),
         quality=ref.manifest.quality,
+        evaluations=evaluation_views(store, ref),
     )

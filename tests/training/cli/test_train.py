@@ -17,7 +17,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from model_store.bundle import open_bundle
+from model_store.cli.evaluations import read_record
 from model_store.engines.loading import load
+from model_store.evaluations import EVALUATIONS_NAME, evaluations_of
 from model_store.manifest import check_name
 from tests.support.tiny_bundle import make_tiny_bundle
 from tests.support.tiny_recipe import TINY_FEATURE_TOML, TINY_TOML, draw_parts
@@ -148,6 +150,9 @@ def test_an_evaluation_prints_the_table_and_leaves_its_files(glad: Glad, tmp_pat
         "2",
         "--yardstick",
         "none",
+        "--record",
+        "--name",
+        "week 48",
     )
     assert done.exit_code == 0, done.output
     assert "5 images, 2 times each, under camera noise" in done.output
@@ -163,6 +168,12 @@ def test_an_evaluation_prints_the_table_and_leaves_its_files(glad: Glad, tmp_pat
     assert figures["repeatability"]["repeats"] == 2
     assert "| hole | – | 2 |" in (tmp_path / "deep/er/figures.md").read_text(encoding="utf-8")
     assert (tmp_path / "deep/er/figures.html").read_text(encoding="utf-8").count("<figure>") == 2
+    [recorded] = evaluations_of(open_bundle(bundle).hash, [bundle.parent])
+    assert f"recorded: {bundle.parent / EVALUATIONS_NAME}" in done.output
+    assert (recorded.data.name, recorded.data.good, recorded.data.defect) == ("week 48", 3, 2)
+    assert recorded.figures.image_auroc is not None
+    assert recorded.figures.image_auroc.value == figures["image"]["auroc"]["value"]
+    assert read_record(tmp_path / "deep/er/figures.json").id == recorded.id
 
 
 def test_a_name_that_no_report_can_hold_is_told_before_an_evaluation_begins(glad: Glad, tmp_path: Path) -> None:

@@ -3,18 +3,9 @@ import { html, useState } from "../lib/html.js";
 import { formatValue } from "../lib/limits.js";
 import { Link } from "../lib/router.js";
 import { hasScope } from "../lib/session.js";
-import { formatDate, formatNumber, t } from "../lib/texts.js";
+import { formatDate, t } from "../lib/texts.js";
 import { changeProduct, productPath, refusalText } from "./product_data.js";
-
-/** @typedef {{value: number, low: number, high: number}} Estimate with its 95 % interval */
-
-/** Figures of an evaluation, by the way to them in a bundle's `quality` and in its yardstick's. */
-const FIGURES = /** @type {Record<string, string[][]>} */ ({
-  ranking: [["image", "auroc"]],
-  place: [["pixel", "pro"]],
-  found: [["found_at_its_threshold", "found"]],
-  rejected: [["found_at_its_threshold", "false_rejects"], ["false_reject_rate"]],
-});
+import { Evaluations } from "./product_evaluations.js";
 
 /** @param {{product: any, shown: any, onChanged: () => void}} props */
 export function Versions({ product, shown, onChanged }) {
@@ -43,7 +34,10 @@ export function Versions({ product, shown, onChanged }) {
             ${one.version === active && html`<span class="badge">${t("product.inspects_now")}</span>`}
             <span class="hint">${t("product.made", { at: formatDate(one.created_at) })}</span>
           </div>
-          <${Quality} quality=${one.quality} />
+          <div class="quality">
+            <${Evaluations} product=${product.product} version=${one} onChanged=${onChanged} />
+            <${Promised} quality=${one.quality} />
+          </div>
           <p class="hint">
             ${t("product.limits_of", { review: formatValue(one.thresholds.review), fail: formatValue(one.thresholds.fail) })}${" "}
             ${isOverridden(one) && t("product.limits_changed")}
@@ -77,38 +71,11 @@ export function isOverridden(version) {
   return calibrated && ["review", "fail", "pixel"].some((one) => thresholds[one] !== calibrated[one]);
 }
 
-/** What the bundle states of itself: figures of a test beside the yardstick's, else its promise. @param {{quality: any}} props */
-function Quality({ quality }) {
-  const yardstick = quality.yardstick;
-  const rows = Object.entries(FIGURES)
-    .map(([name, ways]) => ({ name, own: estimate(quality, ways), other: yardstick && estimate(yardstick, ways) }))
-    .filter((row) => row.own);
+/** What its limits promise, and what was found of artificial defects when it was made. @param {{quality: any}} props */
+function Promised({ quality }) {
   const sentences = /** @type {string[]} */ (quality.synthetic_sensitivity?.sentences ?? []);
   const promise = quality.calibration?.warning ?? quality.calibration?.promise;
-  return html`<div class="quality">
-    ${
-      rows.length > 0
-        ? html`<table>
-            <thead>
-              <tr>
-                <th scope="col">${t("product.measured")}</th>
-                <th scope="col" class="number">${t("product.this_version")}</th>
-                ${yardstick && html`<th scope="col" class="number">${t("product.yardstick")}</th>`}
-              </tr>
-            </thead>
-            <tbody>
-              ${rows.map(
-                (row) => html`<tr key=${row.name}>
-                  <th scope="row">${t(`product.figure_${row.name}`)}<span class="hint figure-hint">${t(`product.figure_${row.name}_text`)}</span></th>
-                  <td class="number">${estimateText(row.own)}</td>
-                  ${yardstick && html`<td class="number">${estimateText(row.other)}</td>`}
-                </tr>`,
-              )}
-            </tbody>
-          </table>
-          <p class="hint">${t("product.interval_text")}</p>`
-        : html`<p>${t("product.not_measured")} <code>glad evaluate BUNDLE --data DIR</code></p>`
-    }
+  return html`
     ${promise && html`<p><strong>${t("product.promise")}</strong> ${promise}</p>`}
     ${
       sentences.length > 0 &&
@@ -119,27 +86,5 @@ function Quality({ quality }) {
         </ul>
       </details>`
     }
-  </div>`;
-}
-
-/**
- * @param {any} figures
- * @param {string[][]} ways
- * @returns {Estimate | null} the first that is there
- */
-function estimate(figures, ways) {
-  for (const way of ways) {
-    const found = way.reduce((at, name) => at?.[name], figures);
-    if (typeof found?.value === "number") return found;
-  }
-  return null;
-}
-
-/** @param {Estimate | null | undefined} found */
-function estimateText(found) {
-  if (!found) return "–";
-  const [value, low, high] = [found.value, found.low, found.high].map((one) =>
-    formatNumber(one, { style: "percent", maximumFractionDigits: 1 }),
-  );
-  return t("product.estimate", { value, low, high });
+  `;
 }
