@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -255,7 +256,7 @@ def test_two_people_never_have_the_same_image(service: EmbeddedService, open_pag
     for page in pages.values():
         page.keyboard.press("o")
         expect(page.get_by_text("You decided 1 today")).to_be_visible()
-        eventually(lambda page=page: decided_all(page), every_s=0.1)  # what is left goes to whom it is given
+        eventually(partial(decided_all, page), every_s=0.1)  # what is left goes to whom it is given
     for inspection_id in ids:
         expect_reviews(service, inspection_id, ("ok", None))
     assert {reviews(service, inspection_id)[0]["by"] for inspection_id in ids} == {"A. Meier", "B. Wolf"}
@@ -273,7 +274,8 @@ def test_who_leaves_gives_the_images_back_at_once(service: EmbeddedService, open
     expect_image(page, "SN-1")
     other = sit_down(open_page, station, "B. Wolf")
     expect_nothing_left(other)
-    other.goto("/products")  # else a call of its own, of the moment in which it leaves, could claim what nobody then sees
+    # Off the queue meanwhile: a call on its way while a page leaves may claim an image that then nobody sees.
+    other.goto("/products")
     with page.expect_response("**/v1/reviews/claims/*"):
         page.get_by_role("link", name="Products", exact=True).click()
     other.goto(f"/review?station={station}")
