@@ -66,7 +66,7 @@ class GateLimitFields(BaseModel):
     brightest: Limit = Field(None, ge=0, le=255, description="largest mean grey; 255: not asked")
     black_share: Limit = Field(None, ge=0, le=1, description="largest share in black; 1: not asked")
     white_share: Limit = Field(None, ge=0, le=1, description="largest share in white; 1: not asked")
-    sharpness: Limit = Field(None, ge=0, description="least sharpness, in cycles per pixel; 0: not asked")
+    sharpness: Limit = Field(None, ge=0, le=1, description="least sharpness, in cycles per pixel; 0: not asked")
     likeness: Limit = Field(None, ge=0, le=1, description="least likeness to good images; 0: not asked")
 
 
