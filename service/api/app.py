@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute
 from model_store.store import SHIPPED_BUNDLES, Store
 from service.api import page, problems
 from service.api.addresses import HeadMiddleware
-from service.api.dependencies import Services, authorize
+from service.api.dependencies import Services, authorize, refuse_unknown_query
 from service.api.fleet_state import active_bundles
 from service.api.middleware.body_limits import BodyLimitMiddleware, BodyLimits, PatienceMiddleware
 from service.api.middleware.observability import RequestMetricsMiddleware, TracingMiddleware
@@ -150,7 +150,7 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,  # problems.http_error says it with a body
         openapi_url="/openapi.json" if settings.docs else None,
-        dependencies=[Depends(authorize)],
+        dependencies=[Depends(authorize), Depends(refuse_unknown_query)],
     )
     modules = (*ROUTE_MODULES, *([docs_page] if settings.docs else []), *([page] if settings.page else []))
     routes = [route for module in modules for route in module.router.routes]

@@ -18,7 +18,7 @@ from service.api.routes.distributions import LARGEST_THRESHOLD
 from service.api.routes.product_changes import IfMatch, set_etag, state_before_change, use_store
 from service.api.routes.stored_results import MAX_COMPARED
 from service.api.routes.threshold_effect import preview_effect
-from service.contract import NotBool, Note, Text, Thresholds
+from service.contract import NotBool, Note, Thresholds, VisibleText
 from service.errors import InvalidFields
 
 router = APIRouter(tags=["products"])
@@ -32,7 +32,7 @@ class ActiveFields(BaseModel):
 
     version: Name | None = Field(None, description="the version to activate", examples=["2"])
     roll_back: bool = Field(False, description="instead of `version`: go back to the one that was active before")
-    by: Text | None = Field(None, description="who; default: the name of the API key", examples=["a.meier"])
+    by: VisibleText | None = Field(None, description="who; default: the name of the API key", examples=["a.meier"])
     note: Note | None = Field(None, description="why", examples=["less false alarms on bright parts"])
 
     @model_validator(mode="after")
@@ -60,7 +60,7 @@ class ThresholdFields(BaseModel):
     fail: Annotated[float | None, NotBool] = Field(None, gt=0, le=LARGEST_THRESHOLD, examples=[0.4])
     pixel: Annotated[float | None, NotBool] = Field(None, gt=0, le=LARGEST_THRESHOLD, examples=[0.42])
     version: Name | None = Field(None, description="default: the active version")
-    by: Text | None = Field(None, description="who; default: the name of the API key", examples=["a.meier"])
+    by: VisibleText | None = Field(None, description="who; default: the name of the API key", examples=["a.meier"])
     note: Note | None = Field(None, description="why", examples=["too many false alarms"])
 
 

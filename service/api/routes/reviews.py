@@ -33,6 +33,7 @@ from service.contract import (
     Result,
     Review,
     Text,
+    VisibleText,
 )
 from service.errors import ClaimLost, InvalidFields, NothingToWithdraw, NotReviewable
 from service.queue.review_queue import MOST_SKIPPED, ReviewClaim, WaitingKind
@@ -58,7 +59,7 @@ class ReviewFields(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"decision": "ok", "by": "a.meier"}]})
 
     decision: Decision = Field(description="`ok`: the part is good; `defect`: it is not")
-    by: Text | None = Field(
+    by: VisibleText | None = Field(
         None,
         description="who judged; needed unless a person has signed in, who is named instead",
         examples=["a.meier"],
@@ -134,7 +135,7 @@ async def withdraw(
     services: ServicesDep,
     caller: CallerDep,
     inspection_id: InspectionPath,
-    by: Annotated[Text | None, Query(description="who withdraws; needed unless a person has signed in")] = None,
+    by: Annotated[VisibleText | None, Query(description="who withdraws; needed unless a person has signed in")] = None,
 ) -> Response:
     """Withdraw the caller's last review of the inspection; with the scope `admin`, else the last one of anybody.
 
@@ -169,7 +170,7 @@ class NextReviewFields(BaseModel):
         None,
         description="this image and no other, to decide on it again: 204 if it does not wait, or somebody else has it",
     )
-    by: Text | None = Field(
+    by: VisibleText | None = Field(
         None, description="who will judge; needed unless a person has signed in, who is named instead"
     )
 
