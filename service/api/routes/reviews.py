@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 
 from glad_client.fields import Name, Timestamp
 from glad_client.reviews import (
+    CLAIM_S,
     BlindInspection,
     ClaimRenewal,
     ReviewedInspection,
@@ -35,8 +36,8 @@ from service.contract import (
     Text,
     VisibleText,
 )
-from service.errors import ClaimLost, InvalidFields, NothingToWithdraw, NotReviewable
-from service.queue.review_queue import MOST_SKIPPED, ReviewClaim, WaitingKind
+from service.errors import ClaimLost, InvalidFields, NothingToWithdraw, NotReviewable, TooManyClaims
+from service.queue.review_queue import MOST_CLAIMS, MOST_SKIPPED, ClaimsFull, ReviewClaim, WaitingKind
 from service.queue.review_summary import summarize
 from service.queue.reviews import MOST_REVIEW_BYTES, MOST_REVIEWS, Answered, ReviewOutcome, is_drawn
 from service.storage.artifacts import ArtifactNotFound, ArtifactsUnavailable
@@ -190,9 +191,16 @@ async def next_review(services: ServicesDep, caller: CallerDep, fields: NextRevi
     """
     person = _reviewer(caller, fields.by)
     for _ in range(MOST_EXPIRED):
-        claim = await services.review_queue.next(
-            person, product=fields.product, station=fields.station, skip=fields.skip, wanted=fields.inspection
-        )
+        try:
+            claim = await services.review_queue.next(
+                person, product=fields.product, station=fields.station, skip=fields.skip, wanted=fields.inspection
+            )
+        except ClaimsFull as error:
+            raise TooManyClaims(
+                f"{person!r} has {MOST_CLAIMS} images to review, which nobody else gets meanwhile: answer them, or give "
+                "them back with DELETE /v1/reviews/claims/{claim}",
+                retry_after_s=CLAIM_S,
+            ) from error
         if claim is None:
             break
         result = await services.results.get(claim.inspection_id)
@@ -300,6 +308,10 @@ def _check_outcome(services: Services, result: Result, outcome: ReviewOutcome) -
         )
     if outcome is ReviewOutcome.CLAIM_LOST:
         raise _claim_lost()
+    if outcome is ReviewOutcome.ANSWERED:
+        raise ClaimLost(
+            "the claim was answered before, and otherwise: withdraw that review, or send the decision without a claim"
+        )
     if outcome is ReviewOutcome.NO_MEMORY:
         raise memory_is_for_images(services, "review")
     if outcome is ReviewOutcome.UNKNOWN:
