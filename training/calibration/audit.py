@@ -35,7 +35,7 @@ LABELS = "labels.jsonl"
 class _Exported(BaseModel):
     """As much as is needed of what `glad reviews export` writes; a later version may write more."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 
 class AuditAnswer(_Exported):
