@@ -197,8 +197,8 @@ async def next_review(services: ServicesDep, caller: CallerDep, fields: NextRevi
             )
         except ClaimsFull as error:
             raise TooManyClaims(
-                f"{person!r} has {MOST_CLAIMS} images to review, which nobody else gets meanwhile: answer them, or give "
-                "them back with DELETE /v1/reviews/claims/{claim}",
+                f"{person!r} has {MOST_CLAIMS} images to review, which nobody else gets meanwhile: answer them, or "
+                "give them back with DELETE /v1/reviews/claims/{claim}",
                 retry_after_s=CLAIM_S,
             ) from error
         if claim is None:
