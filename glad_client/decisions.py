@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from glad_client.fields import Message, Note, Text, Timestamp
+from glad_client.fields import Message, NotBool, Note, Text, Timestamp
 
 
 class Decision(StrEnum):
@@ -21,8 +21,8 @@ class Decision(StrEnum):
 DefectCode = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$")]
 """A plant's own name of a kind of defect: also the name of a folder, where reviewed images are exported."""
 MAX_DRAWN_REGIONS = 64
-_Pixel = Annotated[int, Field(ge=0, le=1 << 20)]
-_Extent = Annotated[int, Field(ge=1, le=1 << 20)]
+_Pixel = Annotated[int, Field(ge=0, le=1 << 20), NotBool]
+_Extent = Annotated[int, Field(ge=1, le=1 << 20), NotBool]
 DrawnRegion = tuple[_Pixel, _Pixel, _Extent, _Extent]
 """x, y, width, height of a box that a person drew, in pixels of the upright original."""
 

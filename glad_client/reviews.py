@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, StringConstraints, field_validator
 
-from glad_client.fields import ArtifactName, InspectionId, Message, Name, Sha256, Text, Timestamp
+from glad_client.fields import ArtifactName, InspectionId, Message, Name, NotBool, Sha256, Text, Timestamp
 from glad_client.results import DefectCode, Result, State, Traceability
 
 ReviewTaskName = Literal["queue", "audit", "double_read"]
@@ -77,7 +77,7 @@ class DefectKind(Message):
 class ReviewPlanSettings(Message):
     """How a product's images are reviewed."""
 
-    audit_share: float = Field(
+    audit_share: Annotated[float, NotBool] = Field(
         0.0,
         ge=0,
         le=1,
@@ -85,7 +85,7 @@ class ReviewPlanSettings(Message):
         "service found: only these can move thresholds. 0: none",
         examples=[0.02],
     )
-    double_read_share: float = Field(
+    double_read_share: Annotated[float, NotBool] = Field(
         0.0,
         ge=0,
         le=1,

@@ -105,7 +105,8 @@ def _activations(state: ProductState, known: set[AwareDatetime]) -> Iterator[Sta
 def _recorded(folder: Path) -> Iterator[StateChange]:
     """Yield the record, oldest first. A line that cannot be read, such as one of a later version, is left out."""
     try:
-        lines = (folder / RECORD_NAME).read_text(encoding="utf-8").splitlines()
+        # Not splitlines(): a note may hold U+2028, which ends no line of JSON.
+        lines = (folder / RECORD_NAME).read_text(encoding="utf-8").split("\n")
     except FileNotFoundError:
         return
     for line in lines:

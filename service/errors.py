@@ -15,7 +15,7 @@ ServiceError
  ├── 415 UnknownFormat
  ├── 422 InvalidFields, TooManyPixels, DecodingTooCostly
  ├── 429 BacklogFull, WaitTooLong, DeadlineUnreachable, TooManyUploads, TooManyStreams, TooManyExports,
- │       RateExceeded
+ │       TooManyClaims, RateExceeded
  ├── 500 InspectionFailed
  ├── 503 QueueUnavailable, StorageUnavailable, DecodingUnavailable
  └── 504 InspectionUnfinished
@@ -306,6 +306,14 @@ class ClaimLost(ServiceError):
 
     status, slug, title = HTTPStatus.CONFLICT, "claim-lost", "Claim has ended"
     example = "the claim has ended, and somebody else may have the image: ask for the next one"
+
+
+class TooManyClaims(ServiceError):
+    """A person has been given many images to review, and has answered none of them."""
+
+    status, slug, title = HTTPStatus.TOO_MANY_REQUESTS, "too-many-claims", "Too many images at once"
+    example = "'a.meier' has 10 images to review, which nobody else gets meanwhile: answer them, or give them back"
+    example_retry_after_s = 120
 
 
 class NothingToWithdraw(ServiceError):

@@ -14,8 +14,9 @@ from starlette.routing import BaseRoute
 from model_store.store import SHIPPED_BUNDLES, Store
 from service.api import page, problems
 from service.api.addresses import HeadMiddleware
-from service.api.dependencies import Services, authorize
+from service.api.dependencies import Services, authorize, refuse_unknown_query
 from service.api.fleet_state import active_bundles
+from service.api.middleware.abandoned_reads import AbandonedReadMiddleware
 from service.api.middleware.body_limits import BodyLimitMiddleware, BodyLimits, PatienceMiddleware
 from service.api.middleware.observability import RequestMetricsMiddleware, TracingMiddleware
 from service.api.middleware.security import AuthenticationMiddleware, SecurityHeadersMiddleware, add_cors
@@ -150,7 +151,7 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,  # problems.http_error says it with a body
         openapi_url="/openapi.json" if settings.docs else None,
-        dependencies=[Depends(authorize)],
+        dependencies=[Depends(authorize), Depends(refuse_unknown_query)],
     )
     modules = (*ROUTE_MODULES, *([docs_page] if settings.docs else []), *([page] if settings.page else []))
     routes = [route for module in modules for route in module.router.routes]
@@ -164,6 +165,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 def _add_middleware(app: FastAPI, settings: Settings, routes: Sequence[BaseRoute]) -> None:
     # Starlette wraps the application in each middleware anew: the last one that is added meets a request first.
+    app.add_middleware(AbandonedReadMiddleware)
     app.add_middleware(BodyLimitMiddleware, limits=BodyLimits(settings.max_body_bytes, settings.body_timeout_s))
     public_paths = PUBLIC_PATHS | page.PUBLIC_TEMPLATES | ({"/metrics"} if settings.metrics_open else set())
     app.add_middleware(AuthenticationMiddleware, public_paths=public_paths, routes=routes)

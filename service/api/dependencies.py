@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from inspect import isclass
 from typing import Annotated
 
 import redis.asyncio
 from fastapi import Depends, Header, Path, Request
-from pydantic import StringConstraints
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, StringConstraints
+from starlette.routing import BaseRoute
 
 from model_store.store import Store
 from service.api.running_exports import RunningExports
@@ -18,7 +21,7 @@ from service.api.uploads.decoding import Decoder
 from service.auth.authenticator import Authenticator
 from service.auth.scopes import Caller, required_scope
 from service.contract import LONGEST_WAIT_S
-from service.errors import Forbidden
+from service.errors import Forbidden, InvalidFields
 from service.queue.artifact_home import ArtifactHome
 from service.queue.dispositions import Dispositions
 from service.queue.events import EventFeed
@@ -133,6 +136,35 @@ def check_scope(caller: Caller, method: str, template: str, path: str) -> None:
             f"{scope.value!r}: use another key, or make one with that scope",
             scope=scope.value,
         )
+
+
+async def refuse_unknown_query(request: Request) -> None:
+    """Check that a call's query has no name that the call has not. It is a dependency of the whole application.
+
+    Raises:
+        InvalidFields: if it has: a misspelt `preview` would change what it was to show.
+    """
+    known = query_names(request.scope["route"])
+    unknown = () if known is None else [name for name in request.query_params if name not in known]
+    if unknown:
+        errors = [{"type": "extra_forbidden", "loc": ("query", name), "msg": ""} for name in unknown]
+        raise InvalidFields.from_validation(errors, known or ())
+
+
+def query_names(route: BaseRoute) -> set[str] | None:
+    """Return the query parameters of a route that takes some, or fields in its body.
+
+    None: it checks them itself, or takes neither. Then there is nothing to misspell, and displays add the time to the
+    address of what they show.
+    """
+    if not isinstance(route, APIRoute):
+        return None
+    parameters = route.dependant.query_params
+    if any(
+        isclass(one.field_info.annotation) and issubclass(one.field_info.annotation, BaseModel) for one in parameters
+    ):
+        return None  # such a model forbids others
+    return {one.alias for one in parameters} if parameters or route.dependant.body_params else None
 
 
 ProductPath = Annotated[str, Path(description="the product's name", examples=["bracket"])]

@@ -225,4 +225,5 @@ class _Copying:
 
 def _lines(file: Path) -> Iterator[str]:
     if file.is_file():
-        yield from file.read_text(encoding="utf-8").splitlines()
+        with file.open(encoding="utf-8") as lines:  # not splitlines(): a note may hold U+2028, which ends no line here
+            yield from lines

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
 import uuid6
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BaseModel, BeforeValidator
 
 from glad_client.fields import (
     ARTIFACT_NAMES,
@@ -64,6 +66,36 @@ def check_serial(serial: str) -> str:
     if serial in DOT_SEGMENTS:
         raise ValueError(f"is {serial!r}, which cannot be an address: send the serial that stands on the part")
     return serial
+
+
+def check_visible(text: str) -> str:
+    """Return the text unchanged.
+
+    Raises:
+        ValueError: if nobody can see it: it has spaces and invisible letters alone.
+    """
+    if not any(unicodedata.category(letter) not in _UNSEEN_KINDS and letter not in _BLANK_LETTERS for letter in text):
+        raise ValueError("has no letter that can be seen: write it out")
+    return text
+
+
+_UNSEEN_KINDS = frozenset({"Cc", "Cf", "Cn", "Zl", "Zp", "Zs"})
+_BLANK_LETTERS = frozenset("\u115f\u1160\u2800\u3164\uffa0")
+"""Fillers of Hangul and an empty sign of Braille: letters by their kind."""
+VisibleText = Annotated[Text, AfterValidator(check_visible)]
+"""Who did something, or why, as a request gives it. What is stored may be older: `Text`."""
+
+
+def only_fields_of(model: type[BaseModel]) -> BeforeValidator:
+    """Return the check that a request names no field that the model has not: what is stored may, of a newer version."""
+
+    def check(value: object) -> object:
+        unknown = sorted(set(value) - set(model.model_fields)) if isinstance(value, Mapping) else ()
+        if unknown:
+            raise ValueError(f"has no field {unknown[0]!r:.100}: it has {', '.join(model.model_fields)}")
+        return value
+
+    return BeforeValidator(check)
 
 
 StationName = Annotated[Text, AfterValidator(check_station)]

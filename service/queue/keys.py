@@ -32,6 +32,7 @@
 | `glad:v1:waiting:{kind}` | sorted set | ids that wait for a person: see reviewed.lua -> position in the history |
 | `glad:v1:waiting:{kind}:product:{product}` | sorted set | and of one product; also `:station:{station}`, and both |
 | `glad:v1:review_claim:{id}` | string | who has the image now: the claim, the kind, the person, one a line; expires |
+| `glad:v1:review_claims:{person}` | set | ids that a person was given lately, and may still have; expires |
 | `glad:v1:review_turns` | string | images given to people; each fourth turn begins with a blind one |
 | `glad:v1:review_plan:{product}` | stream | the product's review plans: `revision`, `plan`; the last is in force |
 | `glad:v1:disposition:{serial}` | list | what was decided about a part, the last one in force; expires |
@@ -137,6 +138,11 @@ def waiting_suffix(product: str | None, station: str | None) -> str:
 def review_claim(inspection_id: str) -> str:
     """Return the key of the claim of the person who has an image to review."""
     return f"{REVIEW_CLAIM_PREFIX}{inspection_id}"
+
+
+def review_claims(person: str) -> str:
+    """Return the key of the set of images that a person was given to review."""
+    return f"{PREFIX}review_claims:{person}"
 
 
 def review_plan(product: str) -> str:

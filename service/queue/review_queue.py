@@ -19,6 +19,12 @@ from service.queue.scripts import load
 
 MOST_SKIPPED = 100
 """Ids that a person may put off in one call."""
+MOST_CLAIMS = 10
+"""Images that one person has at a time: a page needs two."""
+
+
+class ClaimsFull(Exception):
+    """The person has `MOST_CLAIMS` images."""
 
 
 class WaitingKind(StrEnum):
@@ -91,14 +97,18 @@ class ReviewQueue:
             station: only of this one.
             skip: ids that the person does not want now.
             wanted: the id of the image, for a person who decides on it again; None: the queue decides.
+
+        Raises:
+            ClaimsFull: if the person has `MOST_CLAIMS` images, none of which is answered or given back.
         """
         secret = secrets.token_hex(8)
         found = await cast(
             "Any",
             self._next(
-                keys=[keys.REVIEW_TURNS],
+                keys=[keys.REVIEW_TURNS, keys.review_claims(person)],
                 args=[
                     person,
+                    MOST_CLAIMS,
                     secret,
                     self._length_ms,
                     keys.INSPECTION_PREFIX,
@@ -112,6 +122,8 @@ class ReviewQueue:
         )
         if not found:
             return None
+        if found == "full":
+            raise ClaimsFull
         inspection_id, claim, kind, until_ms = found
         return ReviewClaim(claim, inspection_id, WaitingKind(kind), person, from_ms(int(until_ms)))
 

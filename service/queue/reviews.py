@@ -32,6 +32,8 @@ class ReviewOutcome(StrEnum):
     """The inspection has not ended."""
     CLAIM_LOST = "claim_lost"
     """The claim has ended, or was never of this image: somebody else may have it."""
+    ANSWERED = "answered"
+    """The claim was answered before, and otherwise."""
     FULL = "full"
     """The inspection has `MOST_REVIEWS` reviews, or this one would make more than `MOST_REVIEW_BYTES`."""
     NO_MEMORY = "no_memory"

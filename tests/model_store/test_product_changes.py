@@ -50,6 +50,13 @@ def test_each_change_is_recorded_with_the_values_before(tmp_path: Path) -> None:
     assert (found[3].before, found[3].after) == ({"version": None}, {"version": "1"})
 
 
+def test_a_note_with_a_line_separator_keeps_its_change(tmp_path: Path) -> None:
+    # U+2028 comes along when text is copied out of a document; JSON holds it as it is, and it ends no line there.
+    state = write(tmp_path, ProductState(product="toy").switch_gate(on=False, by="ann", at=at(0)), "new\u2028lamp")
+    state = write(tmp_path, state.switch_gate(on=True, by="bob", at=at(1)))
+    assert [(one.by, one.note) for one in read_changes(tmp_path, state)] == [("bob", ""), ("ann", "new\u2028lamp")]
+
+
 def test_a_change_that_was_recorded_and_not_made_is_left_out(tmp_path: Path) -> None:
     state = write(tmp_path, ProductState(product="toy").switch_gate(on=False, by="ann", at=at(0)))
     record_change(tmp_path, state, state.switch_gate(on=True, by="lost", at=at(1)), note="")  # then the power went

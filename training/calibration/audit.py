@@ -35,7 +35,7 @@ LABELS = "labels.jsonl"
 class _Exported(BaseModel):
     """As much as is needed of what `glad reviews export` writes; a later version may write more."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 
 class AuditAnswer(_Exported):
@@ -86,13 +86,14 @@ def read_reviewed(folder: Path) -> list[ReviewedImage]:
             "DIR/PRODUCT"
         )
     images = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            images.append(ReviewedImage.model_validate_json(line))
-        except ValidationError as error:
-            raise ValueError(
-                f"{file}: line {number} is no label ({error.errors()[0]['msg']}): export it again"
-            ) from error
+    with file.open(encoding="utf-8") as lines:  # not splitlines(): a serial may hold U+2028, which ends no line here
+        for number, line in enumerate(lines, 1):
+            try:
+                images.append(ReviewedImage.model_validate_json(line))
+            except ValidationError as error:
+                raise ValueError(
+                    f"{file}: line {number} is no label ({error.errors()[0]['msg']}): export it again"
+                ) from error
     return images
 
 

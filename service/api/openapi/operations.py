@@ -145,7 +145,7 @@ WITHDRAWAL_RESPONSES: Responses = {
 NEXT_REVIEW_RESPONSES: Responses = {
     200: json_response(examples.REVIEW_TASK, description="The image, and the claim on it"),
     204: {"description": "Nothing waits that this person may have"},
-    **responses_for("/v1/reviews/next", errors.InvalidFields, errors.QueueUnavailable),
+    **responses_for("/v1/reviews/next", errors.InvalidFields, errors.TooManyClaims, errors.QueueUnavailable),
 }
 RENEWAL_RESPONSES: Responses = {
     200: json_response(examples.CLAIM_RENEWAL),

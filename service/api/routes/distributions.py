@@ -34,6 +34,8 @@ BINS = 80
 LONG_TAIL = 2
 """Beyond the fail threshold so many times its distance from the lowest score: scores there share the last bin."""
 
+LARGEST_THRESHOLD = 1e9
+"""Far above every score: thresholds beyond it are refused. An older version took them, and they are shown as this."""
 MEASURE_ROOM = 16
 """Beside the values of a measure, at either end, a sixteenth of their range is left."""
 NOT_ASKED = {"darkest": 0, "brightest": 255, "black_share": 1, "white_share": 1, "sharpness": 0}
@@ -116,11 +118,11 @@ def score_edges(scores: Sequence[float], good_scores: Sequence[float], limits: V
         good_scores: of the calibration.
         limits: both thresholds must lie inside.
     """
-    shown = [*scores, *good_scores]
-    low = min([*shown, limits.review, limits.fail])
-    top = max([*shown, limits.review, limits.fail])
-    reach = limits.fail + LONG_TAIL * max(limits.fail - low, abs(limits.fail) / 10)
-    high = max(min(top, reach), limits.fail + (limits.fail - low) / 10)
+    review, fail = _shown_limit(limits.review), _shown_limit(limits.fail)
+    shown = [*scores, *good_scores, review, fail]
+    low, top = min(shown), max(shown)
+    reach = fail + LONG_TAIL * max(fail - low, abs(fail) / 10)
+    high = max(min(top, reach), fail + (fail - low) / 10)
     edges = _equal_steps(low, high)
     return (*edges, top) if top > edges[-1] else edges
 
@@ -169,7 +171,12 @@ def _limits_of(name: MeasureName, gate: QualityGate | None) -> Iterator[float]:
     for field in fields:
         limit = getattr(gate, field)
         if limit not in (None, NOT_ASKED.get(field)):
-            yield limit
+            yield _shown_limit(limit)
+
+
+def _shown_limit(limit: float) -> float:
+    """Return a limit where a histogram can show it: between the largest numbers there are no bins."""
+    return max(-LARGEST_THRESHOLD, min(LARGEST_THRESHOLD, limit))
 
 
 def _equal_steps(low: float, high: float) -> tuple[float, ...]:

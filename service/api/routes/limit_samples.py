@@ -13,7 +13,7 @@ from glad_client.limit_samples import MOST_LIMIT_SAMPLES, LimitSample, LimitSamp
 from service.api.dependencies import CallerDep, Services, ServicesDep
 from service.api.openapi import operations as documents
 from service.api.routes.stations import StationPath, unknown_station
-from service.contract import Text, check_serial
+from service.contract import VisibleText, check_serial, only_fields_of
 from service.errors import LimitCheckConflict
 from service.queue.limit_samples import NotNow
 
@@ -39,8 +39,12 @@ class LimitSamplesFields(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    samples: Annotated[list[LimitSample], Field(max_length=MOST_LIMIT_SAMPLES), AfterValidator(check_samples)]
-    by: Text | None = Field(None, description="who; default: the name of the API key", examples=["a.meier"])
+    samples: Annotated[
+        list[Annotated[LimitSample, only_fields_of(LimitSample)]],
+        Field(max_length=MOST_LIMIT_SAMPLES),
+        AfterValidator(check_samples),
+    ]
+    by: VisibleText | None = Field(None, description="who; default: the name of the API key", examples=["a.meier"])
 
 
 class LimitCheckFields(BaseModel):
@@ -48,7 +52,7 @@ class LimitCheckFields(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    by: Text | None = Field(None, description="who; default: the name of the API key", examples=["b.huber"])
+    by: VisibleText | None = Field(None, description="who; default: the name of the API key", examples=["b.huber"])
 
 
 @router.get(
@@ -109,7 +113,7 @@ async def cancel_check(
     services: ServicesDep,
     caller: CallerDep,
     station: StationPath,
-    by: Annotated[Text | None, Query(description="who; default: the name of the API key")] = None,
+    by: Annotated[VisibleText | None, Query(description="who; default: the name of the API key")] = None,
 ) -> LimitSamplesView:
     """End the running check without an outcome. It stays in the record as `cancelled`."""
     author = caller.author(by)

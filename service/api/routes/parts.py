@@ -14,7 +14,7 @@ from glad_client.results import ReviewReason
 from service.api.dependencies import CallerDep, Services, ServicesDep
 from service.api.openapi import operations as documents
 from service.api.problems import memory_is_for_images
-from service.contract import Disposition, Note, PartDisposition, Result, SerialNumber, Text, Verdict
+from service.contract import Disposition, Note, PartDisposition, Result, SerialNumber, Text, Verdict, VisibleText
 from service.errors import UnknownPart
 from service.queue.dispositions import DispositionOutcome
 from service.queue.history import PartImage
@@ -66,7 +66,7 @@ class DispositionFields(BaseModel):
 
     disposition: Disposition | None = Field(description="null: take back what was decided")
     note: Note | None = Field(None, description="for people", examples=["polished by hand"])
-    by: Text | None = Field(
+    by: VisibleText | None = Field(
         None, description="who decided; default: the name of the API key. A person who signed in is named instead"
     )
 

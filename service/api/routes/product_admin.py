@@ -14,10 +14,11 @@ from model_store.product_state import Activation, ProductState, ThresholdOverrid
 from model_store.store import BundleRef, Store
 from service.api.dependencies import CallerDep, ProductPath, ServicesDep
 from service.api.openapi import operations as documents
+from service.api.routes.distributions import LARGEST_THRESHOLD
 from service.api.routes.product_changes import IfMatch, set_etag, state_before_change, use_store
 from service.api.routes.stored_results import MAX_COMPARED
 from service.api.routes.threshold_effect import preview_effect
-from service.contract import NotBool, Note, Text, Thresholds
+from service.contract import NotBool, Note, Thresholds, VisibleText
 from service.errors import InvalidFields
 
 router = APIRouter(tags=["products"])
@@ -31,7 +32,7 @@ class ActiveFields(BaseModel):
 
     version: Name | None = Field(None, description="the version to activate", examples=["2"])
     roll_back: bool = Field(False, description="instead of `version`: go back to the one that was active before")
-    by: Text | None = Field(None, description="who; default: the name of the API key", examples=["a.meier"])
+    by: VisibleText | None = Field(None, description="who; default: the name of the API key", examples=["a.meier"])
     note: Note | None = Field(None, description="why", examples=["less false alarms on bright parts"])
 
     @model_validator(mode="after")
@@ -55,11 +56,11 @@ class ThresholdFields(BaseModel):
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    review: Annotated[float | None, NotBool] = Field(None, examples=[0.3])
-    fail: Annotated[float | None, NotBool] = Field(None, gt=0, examples=[0.4])
-    pixel: Annotated[float | None, NotBool] = Field(None, gt=0, examples=[0.42])
+    review: Annotated[float | None, NotBool] = Field(None, ge=-LARGEST_THRESHOLD, le=LARGEST_THRESHOLD, examples=[0.3])
+    fail: Annotated[float | None, NotBool] = Field(None, gt=0, le=LARGEST_THRESHOLD, examples=[0.4])
+    pixel: Annotated[float | None, NotBool] = Field(None, gt=0, le=LARGEST_THRESHOLD, examples=[0.42])
     version: Name | None = Field(None, description="default: the active version")
-    by: Text | None = Field(None, description="who; default: the name of the API key", examples=["a.meier"])
+    by: VisibleText | None = Field(None, description="who; default: the name of the API key", examples=["a.meier"])
     note: Note | None = Field(None, description="why", examples=["too many false alarms"])
 
 

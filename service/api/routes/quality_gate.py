@@ -19,7 +19,7 @@ from service.api.openapi import operations as documents
 from service.api.routes.gate_effect import gate_effect
 from service.api.routes.product_changes import IfMatch, set_etag, state_before_change, use_store
 from service.api.routes.stored_results import MAX_COMPARED
-from service.contract import NotBool, Note, Text
+from service.contract import NotBool, Note, VisibleText
 from service.errors import InvalidFields, VersionUnusable
 
 router = APIRouter(tags=["products"])
@@ -50,7 +50,7 @@ class GateFields(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"on": False, "note": "new lamp"}]})
 
     on: bool = Field(description="false: every image is inspected, however dark or blurred")
-    by: Text | None = Field(None, description="who; default: the name of the API key", examples=["a.meier"])
+    by: VisibleText | None = Field(None, description="who; default: the name of the API key", examples=["a.meier"])
     note: Note | None = Field(None, description="why", examples=["new lamp; limits to be learned anew"])
 
 
@@ -66,7 +66,7 @@ class GateLimitFields(BaseModel):
     brightest: Limit = Field(None, ge=0, le=255, description="largest mean grey; 255: not asked")
     black_share: Limit = Field(None, ge=0, le=1, description="largest share in black; 1: not asked")
     white_share: Limit = Field(None, ge=0, le=1, description="largest share in white; 1: not asked")
-    sharpness: Limit = Field(None, ge=0, description="least sharpness, in cycles per pixel; 0: not asked")
+    sharpness: Limit = Field(None, ge=0, le=1, description="least sharpness, in cycles per pixel; 0: not asked")
     likeness: Limit = Field(None, ge=0, le=1, description="least likeness to good images; 0: not asked")
 
 
@@ -77,7 +77,7 @@ class GateChangeFields(BaseModel):
 
     limits: GateLimitFields
     version: Name | None = Field(None, description="default: the active version")
-    by: Text | None = Field(None, description="who; default: the name of the API key", examples=["a.meier"])
+    by: VisibleText | None = Field(None, description="who; default: the name of the API key", examples=["a.meier"])
     note: Note | None = Field(None, description="why", examples=["darker parts are good too"])
 
 

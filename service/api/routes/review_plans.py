@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import structlog
 from fastapi import APIRouter
 from pydantic import ConfigDict, Field
 
-from glad_client.reviews import ReviewPlan, ReviewPlanSettings
+from glad_client.reviews import MAX_DEFECT_CODES, DefectKind, ReviewPlan, ReviewPlanSettings
 from service.api.dependencies import CallerDep, ProductPath, ServicesDep
 from service.api.intake.acceptance import pin_product
 from service.api.openapi import operations as documents
-from service.contract import Text
+from service.contract import VisibleText, only_fields_of
 
 router = APIRouter(tags=["reviews"])
 log = structlog.get_logger(__name__)
@@ -33,7 +35,10 @@ class ReviewPlanFields(ReviewPlanSettings):
         },
     )
 
-    by: Text | None = Field(
+    defect_codes: tuple[Annotated[DefectKind, only_fields_of(DefectKind)], ...] = Field(
+        (), max_length=MAX_DEFECT_CODES, description=ReviewPlanSettings.model_fields["defect_codes"].description
+    )
+    by: VisibleText | None = Field(
         None, description="who sets it; default: the name of the API key. A person who signed in is named instead"
     )
 

@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 
 from glad_client.fields import Name, Timestamp
 from glad_client.reviews import (
+    CLAIM_S,
     BlindInspection,
     ClaimRenewal,
     ReviewedInspection,
@@ -33,9 +34,10 @@ from service.contract import (
     Result,
     Review,
     Text,
+    VisibleText,
 )
-from service.errors import ClaimLost, InvalidFields, NothingToWithdraw, NotReviewable
-from service.queue.review_queue import MOST_SKIPPED, ReviewClaim, WaitingKind
+from service.errors import ClaimLost, InvalidFields, NothingToWithdraw, NotReviewable, TooManyClaims
+from service.queue.review_queue import MOST_CLAIMS, MOST_SKIPPED, ClaimsFull, ReviewClaim, WaitingKind
 from service.queue.review_summary import summarize
 from service.queue.reviews import MOST_REVIEW_BYTES, MOST_REVIEWS, Answered, ReviewOutcome, is_drawn
 from service.storage.artifacts import ArtifactNotFound, ArtifactsUnavailable
@@ -58,7 +60,7 @@ class ReviewFields(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"decision": "ok", "by": "a.meier"}]})
 
     decision: Decision = Field(description="`ok`: the part is good; `defect`: it is not")
-    by: Text | None = Field(
+    by: VisibleText | None = Field(
         None,
         description="who judged; needed unless a person has signed in, who is named instead",
         examples=["a.meier"],
@@ -134,7 +136,7 @@ async def withdraw(
     services: ServicesDep,
     caller: CallerDep,
     inspection_id: InspectionPath,
-    by: Annotated[Text | None, Query(description="who withdraws; needed unless a person has signed in")] = None,
+    by: Annotated[VisibleText | None, Query(description="who withdraws; needed unless a person has signed in")] = None,
 ) -> Response:
     """Withdraw the caller's last review of the inspection; with the scope `admin`, else the last one of anybody.
 
@@ -169,7 +171,7 @@ class NextReviewFields(BaseModel):
         None,
         description="this image and no other, to decide on it again: 204 if it does not wait, or somebody else has it",
     )
-    by: Text | None = Field(
+    by: VisibleText | None = Field(
         None, description="who will judge; needed unless a person has signed in, who is named instead"
     )
 
@@ -189,9 +191,16 @@ async def next_review(services: ServicesDep, caller: CallerDep, fields: NextRevi
     """
     person = _reviewer(caller, fields.by)
     for _ in range(MOST_EXPIRED):
-        claim = await services.review_queue.next(
-            person, product=fields.product, station=fields.station, skip=fields.skip, wanted=fields.inspection
-        )
+        try:
+            claim = await services.review_queue.next(
+                person, product=fields.product, station=fields.station, skip=fields.skip, wanted=fields.inspection
+            )
+        except ClaimsFull as error:
+            raise TooManyClaims(
+                f"{person!r} has {MOST_CLAIMS} images to review, which nobody else gets meanwhile: answer them, or "
+                "give them back with DELETE /v1/reviews/claims/{claim}",
+                retry_after_s=CLAIM_S,
+            ) from error
         if claim is None:
             break
         result = await services.results.get(claim.inspection_id)
@@ -299,6 +308,10 @@ def _check_outcome(services: Services, result: Result, outcome: ReviewOutcome) -
         )
     if outcome is ReviewOutcome.CLAIM_LOST:
         raise _claim_lost()
+    if outcome is ReviewOutcome.ANSWERED:
+        raise ClaimLost(
+            "the claim was answered before, and otherwise: withdraw that review, or send the decision without a claim"
+        )
     if outcome is ReviewOutcome.NO_MEMORY:
         raise memory_is_for_images(services, "review")
     if outcome is ReviewOutcome.UNKNOWN:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import structlog
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from glad_client.answers import SessionView
 from service.api.dependencies import ServicesDep
@@ -14,7 +14,7 @@ from service.api.openapi import operations as documents
 from service.auth.authenticator import SignedIn
 from service.auth.scopes import Scope
 from service.auth.sessions import COOKIE
-from service.contract import Person, now
+from service.contract import Person, check_visible, now
 
 router = APIRouter(tags=["session"])
 log = structlog.get_logger(__name__)
@@ -25,7 +25,9 @@ class SignInFields(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    person: Person = Field(description="name or badge: stands at every decision", examples=["A. Meier"])
+    person: Annotated[Person, AfterValidator(check_visible)] = Field(
+        description="name or badge: stands at every decision", examples=["A. Meier"]
+    )
     key: Annotated[str, Field(max_length=200)] | None = Field(
         None,
         description="the API key; null where none is needed, or to hand the present session over to another person",

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import structlog
 from fastapi import APIRouter, Path, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from starlette.convertors import register_url_convertor
 
 from glad_client.answers import StationChange, StationHistory, StationList, StationSettings, StationView
@@ -18,7 +18,7 @@ from service.api.openapi import operations as documents
 from service.api.openapi.bodies import submit_body
 from service.api.routes.inspections import submission_response
 from service.auth.scopes import Caller
-from service.contract import Result, StationName, Text
+from service.contract import Result, StationName, VisibleText, check_visible
 from service.errors import InvalidFields, UnknownStation
 from service.queue.stations import MOST_STATIONS, StationsFull
 
@@ -34,7 +34,14 @@ class StationFields(StationSettings):
 
     model_config = ConfigDict(extra="forbid")
 
-    by: Text | None = Field(None, description="who changes it; default: the name of the API key", examples=["mes"])
+    by: VisibleText | None = Field(
+        None, description="who changes it; default: the name of the API key", examples=["mes"]
+    )
+
+    @field_validator("hold")
+    @classmethod
+    def _reason_is_seen(cls, reason: str | None) -> str | None:
+        return None if reason is None else check_visible(reason)
 
 
 class HoldFields(BaseModel):
@@ -42,8 +49,8 @@ class HoldFields(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    reason: Text = Field(description="for those who look at the results", examples=["images are blurred"])
-    by: Text | None = Field(None, description="who; default: the name of the API key", examples=["a.meier"])
+    reason: VisibleText = Field(description="for those who look at the results", examples=["images are blurred"])
+    by: VisibleText | None = Field(None, description="who; default: the name of the API key", examples=["a.meier"])
 
 
 @router.get("/v1/stations", summary="List the stations", responses=documents.STATIONS_RESPONSES)
@@ -92,7 +99,7 @@ async def delete(
     services: ServicesDep,
     caller: CallerDep,
     station: StationPath,
-    by: Annotated[Text | None, Query(description="who removes it; default: the name of the API key")] = None,
+    by: Annotated[VisibleText | None, Query(description="who removes it; default: the name of the API key")] = None,
 ) -> Response:
     """Remove the station: from now on its address accepts no images. Its changes are kept as long as results are."""
     await _settings(services, station)
@@ -122,7 +129,7 @@ async def release(
     services: ServicesDep,
     caller: CallerDep,
     station: StationPath,
-    by: Annotated[Text | None, Query(description="who releases it; default: the name of the API key")] = None,
+    by: Annotated[VisibleText | None, Query(description="who releases it; default: the name of the API key")] = None,
 ) -> StationView:
     """Lift the station's hold: what is accepted from now on passes again. Event: `station.released`.
 

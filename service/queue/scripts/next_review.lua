@@ -1,11 +1,12 @@
 -- Gives one waiting image to one person, for a while. What somebody holds is given to nobody else.
--- KEYS  turns
--- ARGV  person, secret of the claim, its length ms, inspection prefix, claim prefix, waiting prefix, index suffix (of a
+-- KEYS  turns, ids of what the person was given
+-- ARGV  person, most images of one person, secret of the claim, its length ms, inspection prefix, claim prefix, waiting prefix, index suffix (of a
 --       product, a station, both, or ''), the id of the one image that is wanted or '', then ids that the person does
 --       not want now
--- -> {id, claim, kind, until ms}, or nothing
-local person, secret, length_ms = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local inspections, claims, waiting, suffix, wanted = ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8]
+-- -> {id, claim, kind, until ms}, 'full' (the person has the most), or nothing
+local own = KEYS[2]
+local person, most, secret, length_ms = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
+local inspections, claims, waiting, suffix, wanted = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
 
 -- Each fourth turn begins with an image to judge blind: else a full queue would leave the audit without answers.
 local ORDERS = {
@@ -18,7 +19,7 @@ local NEEDS_ANOTHER = {audit = true, double_read = true, disputed = true}
 local MOST_LOOKED_AT, AT_ONCE = 1000, 50
 
 local skipped = {}
-for i = 9, #ARGV do
+for i = 10, #ARGV do
   skipped[ARGV[i]] = true
 end
 
@@ -54,10 +55,27 @@ local function find(kind)
   end
 end
 
+-- Who only asks, and answers nothing, would keep everything from the others.
+local function has_most()
+  for _, id in ipairs(redis.call('SMEMBERS', own)) do
+    local held = redis.call('GET', claims .. id)
+    if not held or held:match('[^\n]*$') ~= person then
+      redis.call('SREM', own, id)
+    end
+  end
+  return redis.call('SCARD', own) >= most
+end
+
 local function give(id, kind)
   local claim = id .. '.' .. secret
   redis.call('SET', claims .. id, claim .. '\n' .. kind .. '\n' .. person, 'PX', length_ms)
+  redis.call('SADD', own, id)
+  redis.call('PEXPIRE', own, length_ms)
   return {id, claim, kind, now_ms() + length_ms}
+end
+
+if has_most() then
+  return 'full'
 end
 
 if wanted ~= '' then

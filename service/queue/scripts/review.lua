@@ -3,7 +3,7 @@
 -- KEYS  inspection, events, history, claim
 -- ARGV  id, review, event, longest event stream, most reviews of one inspection, most bytes of them, time to live ms,
 --       the claim that it answers or '', drawn for a second look (0/1)
--- -> recorded, unknown, unfinished, claim_lost, full, no_memory
+-- -> recorded, unknown, unfinished, claim_lost, answered (the claim was, otherwise), full, no_memory
 local inspection, events, history, claim_key = unpack(KEYS)
 local id, review, event = ARGV[1], ARGV[2], ARGV[3]
 local max_events, most, most_bytes = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
@@ -11,15 +11,24 @@ local ttl_ms, claim, is_drawn = tonumber(ARGV[7]), ARGV[8], ARGV[9] == '1'
 -- Beyond this share of maxmemory there is room for images alone.
 local MOST_MEMORY_OF_REVIEWS = 0.85
 
--- A claim has one answer: the reply to the first was lost, and the client sends it again with a later time.
-local function is_answered(reviews)
+-- What a person said, whenever and however the claim stood by then.
+local function said(given)
+  local parts = {}
+  for _, field in ipairs({'decision', 'defect_code', 'note', 'regions'}) do
+    local value = given[field]
+    parts[#parts + 1] = (value == nil or value == cjson.null) and '' or cjson.encode(value)
+  end
+  return table.concat(parts, '\n')
+end
+
+-- A claim has one answer. Sent again with a later time, because the reply was lost, it says the same.
+local function answer_before(reviews)
   for line in reviews:gmatch('[^\n]+') do
     local given = cjson.decode(line)
     if given.claim == claim and not is_text(given.withdrawn_at) then
-      return true
+      return said(given) == said(cjson.decode(review)) and 'recorded' or 'answered'
     end
   end
-  return false
 end
 
 local fields = redis.call('HMGET', inspection, 'state', 'result', 'reviews')
@@ -35,8 +44,9 @@ if ('\n' .. reviews):find('\n' .. review .. '\n', 1, true) then
   return 'recorded'
 end
 if claim ~= '' then
-  if is_answered(reviews) then
-    return 'recorded'
+  local before = answer_before(reviews)
+  if before then
+    return before
   end
   local held = redis.call('GET', claim_key)
   if not held or held:match('^[^\n]*') ~= claim then

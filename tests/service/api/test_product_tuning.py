@@ -11,6 +11,7 @@ import pytest
 import redis
 
 from glad.quality_gate.limits import GateMeasures, check_limits
+from model_store.product_state import GateOverrides, ThresholdOverrides
 from service.contract import PinnedThresholds, Result, done_result, quality_from_reasons, unfit_result
 from service.queue.claims import ClaimedJob
 from service.queue.jobs import JobQueue
@@ -59,6 +60,24 @@ def ended(claimed: ClaimedJob, score: float, measures: GateMeasures | None) -> R
     if unfit:
         return unfit_result(claimed.job, quality, SPENT, started_at=claimed.started_at, attempts=1)
     return done_result(claimed.job, findings(score, quality=quality), started_at=claimed.started_at, attempts=1)
+
+
+@pytest.mark.parametrize("limits", [{"review": 1e308, "fail": 1.7e308}, {"review": -1.7e308, "fail": 1.7e308}])
+async def test_what_no_score_reaches_is_refused_and_shown_where_an_older_version_took_it(
+    tuned: Running, inspect: Any, limits: dict[str, float]
+) -> None:
+    await inspect(0.25, measured())
+    for call, body in (("thresholds", limits), ("gate", {"limits": {"sharpness": 1.7e308}})):
+        refused = await tuned.http.patch(f"{TOY}/{call}", json=body)
+        assert (refused.status_code, refused.json()["type"]) == (422, "urn:glad:problem:invalid-fields")
+    store = tuned.services.store
+    store.override("toy", "1", ThresholdOverrides(**limits), by="old")
+    store.limit_gate("toy", "1", GateOverrides(sharpness=1.7e308), by="old")
+    shown = (await tuned.http.get(f"{TOY}/scores")).json()
+    assert shown["thresholds"]["fail"] == 1.7e308
+    assert sum(one["pass"] for one in shown["bins"]) == 1
+    gate = (await tuned.http.get(f"{TOY}/gate")).json()
+    assert [sum(one["passed"] for one in measure["bins"]) for measure in gate["measures"]] == [1] * 5
 
 
 async def test_scores_lie_in_bins_by_verdict_with_what_people_decided(tuned: Running, inspect: Any) -> None:

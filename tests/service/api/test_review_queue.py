@@ -23,7 +23,7 @@ from service.queue.connection import connect_async
 from service.queue.history import History, HistoryFilter
 from service.queue.jobs import JobQueue
 from service.queue.results import Retention
-from service.queue.review_queue import ReviewQueue
+from service.queue.review_queue import MOST_CLAIMS, ReviewQueue
 from service.queue.reviews import MOST_REVIEWS, is_drawn
 from service.queue.submitter import JobSubmitter
 from tests.service.conftest import Running
@@ -248,6 +248,51 @@ async def test_an_answer_that_is_sent_twice_is_one_review(api: Running, line: Li
     first, second = [await decide(api, task, "defect", "ann") for _ in range(2)]
     assert first == second
     assert len(first["reviews"]) == 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"decision": "ok"},
+        {"decision": "defect", "defect_code": "dent"},
+        {"decision": "defect", "defect_code": "scratch", "note": "on the fixture"},
+        {"decision": "defect", "defect_code": "scratch", "regions": [[1, 1, 2, 2]]},
+    ],
+)
+async def test_another_answer_to_the_same_claim_is_refused_and_not_dropped(
+    api: Running, line: Line, other: dict[str, Any]
+) -> None:
+    inspection_id = await line.end(FAIL)
+    task = await ask(api, "ann")
+    assert task is not None
+    await decide(api, task, "defect", "ann", defect_code="scratch")
+    body = {"by": "ann", "claim": task["claim"], **other}
+    refused = await api.http.post(f"/v1/inspections/{inspection_id}/review", json=body)
+    assert (refused.status_code, refused.json().get("type")) == (409, "urn:glad:problem:claim-lost")
+    assert "otherwise" in refused.json()["detail"]
+    [kept] = (await api.http.get(f"/v1/inspections/{inspection_id}")).json()["reviews"]
+    assert (kept["decision"], kept["defect_code"]) == ("defect", "scratch")
+
+
+async def test_who_asks_and_never_answers_does_not_get_all_that_waits(
+    api: Running, line: Line, client: redis.Redis
+) -> None:
+    ids = [await line.end(FAIL) for _ in range(MOST_CLAIMS + 2)]
+    tasks = [await ask(api, "greedy") for _ in range(MOST_CLAIMS)]
+    refused = await api.http.post("/v1/reviews/next", json={"by": "greedy"})
+    assert (refused.status_code, refused.json()["type"]) == (429, "urn:glad:problem:too-many-claims")
+    assert refused.headers["Retry-After"] == "120"
+    other = await ask(api, "bob")
+    assert other is not None
+    assert other["inspection"]["id"] == ids[MOST_CLAIMS]
+    # An answer, a claim that is given back, and one that has ended make room again.
+    given = [task for task in tasks if task is not None]
+    await decide(api, given[0], "ok", "greedy")
+    await api.http.delete(f"/v1/reviews/claims/{given[1]['claim']}")
+    client.delete(keys.review_claim(given[2]["inspection"]["id"]))
+    assert [(await ask(api, "greedy") or {})["inspection"]["id"] for _ in range(3)] == [ids[1], ids[2], ids[-1]]
+    assert (await api.http.post("/v1/reviews/next", json={"by": "greedy"})).status_code == 429
+    assert client.ttl(keys.review_claims("greedy")) <= 120
 
 
 async def test_the_image_of_one_person_is_not_answered_by_another(api: Running, line: Line) -> None:

@@ -224,3 +224,17 @@ def test_a_folder_without_labels_another_product_or_a_call_without_any_is_refuse
     (other / "labels.jsonl").write_text("{}\n")
     assert "line 1 is no label" in refused("--from-reviews", str(other))
     assert "give --data" in refused()
+
+
+def test_a_serial_with_a_line_separator_is_one_line(bundle: Bundle, tmp_path: Path) -> None:
+    # The export writes JSON with letters as they are; U+2028 is one of them, and ends no line there.
+    written = json.dumps(line(bundle, 1, 0.5, serial="SN\u20281"), ensure_ascii=False)
+    (tmp_path / "labels.jsonl").write_text(f"{written}\n", encoding="utf-8")
+    assert [one.serial for one in read_reviewed(tmp_path)] == ["SN\u20281"]
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf")])
+def test_a_score_that_is_no_number_is_found_in_its_line(bundle: Bundle, tmp_path: Path, score: float) -> None:
+    labels = write(tmp_path / "labels", [line(bundle, 1, 0.5), line(bundle, 2, score)])
+    with pytest.raises(ValueError, match=r"line 2 is no label .*finite number"):
+        read_reviewed(labels)
