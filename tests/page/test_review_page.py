@@ -11,7 +11,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.support.browser import EmbeddedService, part, serious_findings
+from tests.support.browser import EmbeddedService, part, serious_findings, touch
 from tests.support.processes import eventually
 
 Opener = Callable[..., Page]
@@ -304,7 +304,7 @@ def test_regions_are_drawn_by_keyboard_in_pixels_of_the_original(
     for _ in result["regions"]:
         page.locator("g.draw-region").first.focus()
         page.keyboard.press("Delete")
-    page.locator(".draw-regions-window").focus()
+    page.locator(".viewer-stage").focus()
     page.keyboard.press("Enter")
     expect(page.locator("g.draw-region")).to_be_focused()
     before = region_of(page)
@@ -313,7 +313,7 @@ def test_regions_are_drawn_by_keyboard_in_pixels_of_the_original(
     page.keyboard.press("Shift+ArrowRight")
     page.keyboard.press("ArrowUp")
     page.keyboard.press("Alt+ArrowLeft")
-    step = max(1, round(result["width"] / page.locator(".draw-regions-stage").bounding_box()["width"]))  # type: ignore[index]
+    step = max(1, round(result["width"] / page.locator(".viewer-plane").bounding_box()["width"]))  # type: ignore[index]
     expected = [before[0] + 10 * step, before[1] - step, side - step, side]
     assert region_of(page) == expected
     assert serious_findings(page) == []
@@ -338,7 +338,7 @@ def test_a_region_is_drawn_moved_and_resized_by_mouse(
     page.keyboard.press("r")
     expect(page.get_by_role("button", name="Add a box")).to_be_visible()
     known = page.locator("g.draw-region").count()
-    stage = page.locator(".draw-regions-stage").bounding_box()
+    stage = page.locator(".viewer-plane").bounding_box()
     assert stage is not None
     size = httpx.get(f"{service.url}/v1/inspections/{inspection_id}").json()["width"]
     scale = stage["width"] / size
@@ -372,29 +372,27 @@ def test_a_phone_decides_and_draws_by_touch(service: EmbeddedService, open_page:
     page.get_by_role("button", name="Mark the defect").tap()
     expect(page.get_by_role("button", name="Add a box")).to_be_visible()
     known = page.locator("g.draw-region").count()
-    stage = page.locator(".draw-regions-stage").bounding_box()
+    stage = page.locator(".viewer-plane").bounding_box()
     assert stage is not None
     middle = (stage["x"] + stage["width"] / 2, stage["y"] + stage["height"] / 2)  # the defects are at the corners
-    swipe(page, middle, (middle[0] + 40, middle[1] + 40))
+    touch(page, [middle, (middle[0] + 20, middle[1] + 20), (middle[0] + 40, middle[1] + 40)])
     expect(page.locator("g.draw-region")).to_have_count(known + 1)
-    page.get_by_role("button", name="Defect", exact=True).tap()
+    defect = page.get_by_role("button", name="Defect", exact=True)
     kind = page.get_by_role("button", name="Missing screw")
-    eventually(lambda: kind.count() == 1)  # Playwright's own waits stand still behind a touch of CDP
+
+    def is_chosen() -> bool:
+        """Taps until it counts: Chromium may take a tap some milliseconds after another touch for a part of it."""
+        if kind.count() == 0 and defect.count() == 1:
+            defect.tap()
+        return kind.count() == 1
+
+    eventually(is_chosen)
     kind.tap()
     expect_image(page, "SN-2")
     page.get_by_role("button", name="OK", exact=True).tap()
     expect_reviews(service, first, ("defect", "missing-screw"))
     expect_reviews(service, second, ("ok", None))
     assert len(reviews(service, first)[0]["regions"]) == known + 1
-
-
-def swipe(page: Page, start: tuple[float, float], end: tuple[float, float]) -> None:
-    """One finger from here to there."""
-    session = page.context.new_cdp_session(page)
-    middle = ((start[0] + end[0]) / 2, (start[1] + end[1]) / 2)
-    for kind, place in (("touchStart", start), ("touchMove", middle), ("touchMove", end)):
-        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": place[0], "y": place[1]}]})
-    session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
 
 
 def test_a_decision_without_network_is_kept_over_a_reload_and_recorded_once(
