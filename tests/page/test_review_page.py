@@ -200,7 +200,7 @@ def test_a_decision_of_three_images_ago_is_corrected_on_its_own_page(
     page.get_by_label("Which defect?").select_option("Missing screw")
     page.get_by_role("button", name="Defect", exact=True).click()
     page.get_by_role("dialog", name="Defect: Missing screw").get_by_role("button", name="Defect").click()
-    expect(page.locator(".inspection-reviews .counts")).to_contain_text("Defect: missing-screw – A. Meier")
+    expect(page.locator(".inspection-reviews .counts")).to_contain_text("Defect: Missing screw – A. Meier")
     assert [one["decision"] for one in counting(service, first)] == ["ok", "defect"]  # the last one counts
     assert serious_findings(page) == []
     page.get_by_role("button", name="Withdraw my decision").click()

@@ -68,7 +68,7 @@ export function Evaluations({ product, version, onChanged }) {
   const evaluations = /** @type {Evaluation[]} */ (version.evaluations ?? []);
   const stated = statedFigures(version.quality);
   return html`
-    ${refused && html`<p class="note note-problem" role="alert">${/** @type {Error} */ (refused).message}</p>`}
+    ${refused && html`<p class="note note-problem" role="alert">${refusalText(refused)}</p>`}
     ${
       removed &&
       html`<p class="note" role="status">
