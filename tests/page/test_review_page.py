@@ -228,6 +228,7 @@ def test_a_blind_image_shows_nothing_of_the_model_and_stays_blind_after_an_undo(
     set_plan(service, audit_share=1.0)
     (drawn,) = post(service, station, "SN-1")
     set_plan(service)
+    before = agreement(service)
     page = sit_down(open_page, station)
     expect_image(page, "SN-1")
     expect(page.get_by_text("Judge it on your own")).to_be_visible()
@@ -243,6 +244,12 @@ def test_a_blind_image_shows_nothing_of_the_model_and_stays_blind_after_an_undo(
     expect_reviews(service, drawn, ("defect", "scratch"))
     (review,) = counting(service, drawn)
     assert (review["blind"], review["audit"]) == (True, 1.0)
+    assert agreement(service)["fail"]["defect"] == before["fail"]["defect"] + 1  # what "Numbers" shows, of all together
+
+
+def agreement(service: EmbeddedService) -> dict[str, dict[str, int]]:
+    summary = httpx.get(f"{service.url}/v1/reviews/summary", params={"product": "bracket"}).json()
+    return dict(summary["agreement"])
 
 
 def test_two_people_never_have_the_same_image(service: EmbeddedService, open_page: Opener, station: str) -> None:

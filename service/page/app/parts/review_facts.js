@@ -59,12 +59,13 @@ function reasonText(inspection) {
   return inspection.regions.length > 0 ? regions : t("review.reason_score");
 }
 
-/** The score on a scale that ends at one; the limits are marked. @param {{inspection: Inspection}} props */
+/** The score on a scale that ends at one; the limits are marked, but for a review limit below every score, as on hold. @param {{inspection: Inspection}} props */
 function Score({ inspection }) {
   const { score, thresholds } = inspection;
   if (score === null || !thresholds) return null;
   const place = (/** @type {number} */ value) => (100 * value) / (value + thresholds.fail);
-  const [at, review, fail] = [score, thresholds.review, thresholds.fail].map(place);
+  const hasReview = thresholds.review > 0;
+  const [at, review, fail] = [score, Math.max(thresholds.review, 0), thresholds.fail].map(place);
   return html`<div class="review-score">
     <svg viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">
       <rect class="review-score-pass" x="0" y="3" width=${review} height="4" />
@@ -72,7 +73,7 @@ function Score({ inspection }) {
       <rect class="review-score-fail" x=${fail} y="3" width=${100 - fail} height="4" />
       <rect class="review-score-at" x=${Math.min(at, 99)} y="0" width="1" height="10" />
     </svg>
-    <p>${t("review.score", {
+    <p>${t(hasReview ? "review.score" : "score.label_on_hold", {
       score: formatNumber(score),
       review: formatNumber(thresholds.review),
       fail: formatNumber(thresholds.fail),
