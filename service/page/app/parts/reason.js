@@ -38,7 +38,7 @@ export function unfitText({ measure, value, limit, detail }) {
  */
 export function holdText(reason, sample) {
   if (!sample) return reason;
-  return t(`hold.sample_${sample.expected}`, {
+  return t(`hold.sample.${sample.expected}`, {
     serial: sample.serial,
     verdict: t(`verdict.${sample.verdict ?? "none"}`),
   });
