@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -262,7 +263,7 @@ def test_two_people_never_have_the_same_image(service: EmbeddedService, open_pag
     for page in pages.values():
         page.keyboard.press("o")
         expect(page.get_by_text("You decided 1 today")).to_be_visible()
-        eventually(lambda page=page: decided_all(page), every_s=0.1)  # what is left goes to whom it is given
+        eventually(partial(decided_all, page), every_s=0.1)  # what is left goes to whom it is given
     for inspection_id in ids:
         expect_reviews(service, inspection_id, ("ok", None))
     assert {reviews(service, inspection_id)[0]["by"] for inspection_id in ids} == {"A. Meier", "B. Wolf"}
