@@ -281,7 +281,9 @@ def test_who_leaves_gives_the_images_back_at_once(service: EmbeddedService, open
     expect_image(page, "SN-1")
     other = sit_down(open_page, station, "B. Wolf")
     expect_nothing_left(other)
-    other.goto("/products")  # else a call of its own, of the moment in which it leaves, could claim what nobody then sees
+    other.goto(
+        "/products"
+    )  # else a call of its own, of the moment in which it leaves, could claim what nobody then sees
     with page.expect_response("**/v1/reviews/claims/*"):
         page.get_by_role("link", name="Products", exact=True).click()
     other.goto(f"/review?station={station}")
