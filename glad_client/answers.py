@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field
 from glad_client.decisions import PartDisposition
 from glad_client.evaluations import EvaluationView
 from glad_client.fields import InspectionId, Message, Name, NotBool, Text, Timestamp
-from glad_client.results import Priority, Result, ReviewReason, State, Thresholds, Verdict
+from glad_client.results import FailedSample, Priority, Result, ReviewReason, State, Thresholds, Verdict
 
 PicturesWhen = Literal["always", "on_demand"]
 """When the pictures of a part that passes are drawn: at once, or when somebody asks for one."""
@@ -68,6 +68,7 @@ class StationChange(Message):
     settings: StationSettings | None = Field(description="null: the station was removed")
     held_at: Timestamp | None = Field(None, description="since when it is on hold; null: it is not")
     held_by: Text | None = Field(None, description="who put it on hold, as they said")
+    held_sample: FailedSample | None = Field(None, description="the limit sample that did; null: a person")
 
 
 class StationView(StationSettings):
@@ -78,6 +79,9 @@ class StationView(StationSettings):
     changed_by: str | None
     held_at: Timestamp | None = Field(None, description="since when it is on hold for this reason; null: it is not")
     held_by: str | None = Field(None, description="who put it on hold, as they said")
+    held_sample: FailedSample | None = Field(
+        None, description="the limit sample that put it on hold by its wrong verdict; null: a person did"
+    )
 
 
 class StationHistory(StationView):
@@ -165,6 +169,27 @@ class GateView(Message):
     learned: GateLimits | None = Field(None, description="that good images set, before anybody changed one")
 
 
+class ThresholdPromise(Message):
+    """What is promised of the share of good parts that fail under the calibrated thresholds."""
+
+    parts: int = Field(description="that set the thresholds")
+    images: int = Field(description="of these parts")
+    kind: Literal["held_out", "leave_group_out", "estimate"] = Field(
+        description="of the scores: of parts that nothing was learnt from; each of a memory without the image's own "
+        "part; of other models than the bundle's, which is an estimate and promises nothing"
+    )
+    proven: bool = Field(description="false: an estimate, whatever the other fields say")
+    false_rejects: float = Field(description="the wanted share of good parts that fail, at most", examples=[0.02])
+    confidence: float | None = Field(description="with which it holds; null: on average over draws of the parts")
+    kept: bool = Field(description="whether so many parts can promise the wanted share")
+    least: float = Field(description="the least share that so many parts can promise at all")
+    needed: int = Field(description="number of parts that the wanted share takes")
+    least_for_one_draw: float | None = Field(
+        description="where it holds on average over draws: the least share that could be promised of these very parts, "
+        "with 95 % confidence"
+    )
+
+
 class BundleView(Message):
     """A version of a product."""
 
@@ -179,6 +204,9 @@ class BundleView(Message):
     quality: dict[str, Any] = Field(description="measured figures, as the bundle states them")
     evaluations: list[EvaluationView] = Field(
         default_factory=list, description="recorded of it since, each on one data set; the latest measurement first"
+    )
+    promise: ThresholdPromise | None = Field(
+        None, description="what the calibrated thresholds promise, in numbers; null: by an older service"
     )
 
 

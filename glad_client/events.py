@@ -14,6 +14,7 @@ from pydantic import Field
 from glad_client.decisions import PartDisposition, PeoplesDecision, Review
 from glad_client.fields import InspectionId, Message, Name, Text, Timestamp
 from glad_client.results import (
+    FailedSample,
     Failure,
     LimitSampleKind,
     Quality,
@@ -56,6 +57,9 @@ class Event(Message):
     thresholds: Thresholds | None = Field(None, description="set when there is a score: the limits it was held against")
     denoising_step: int | None = None
     hold: Text | None = Field(None, description="why the station was on hold when the image came")
+    hold_sample: FailedSample | None = Field(
+        None, description="the limit sample that put the station on hold; of a station's event: that `reason` is about"
+    )
     review_reasons: tuple[ReviewReason, ...] | None = Field(
         None, description="why a person has to look, as `Result.review_reasons`; null: nobody has, or an older version"
     )
@@ -135,6 +139,7 @@ class Event(Message):
                 "thresholds": None if result.score is None else result.thresholds,
                 "denoising_step": result.denoising_step,
                 "hold": result.hold,
+                "hold_sample": result.hold_sample,
                 "review_reasons": result.review_reasons or None,
                 "quality": result.quality if result.unfit else None,
                 "error": result.error,

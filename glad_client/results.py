@@ -74,6 +74,14 @@ class Thresholds(Message):
     pixel: float = Field(gt=0, description="map value from which a pixel belongs to a defect region")
 
 
+class FailedSample(Message):
+    """The limit sample whose wrong verdict put a station on hold: what a page needs to say it in its own language."""
+
+    serial: Text
+    expected: LimitSampleKind
+    verdict: Verdict | None = Field(description="null: none")
+
+
 class Traceability(Message):
     """Data about the part, as the line sends it: stored and shown, never part of the verdict."""
 
@@ -190,6 +198,9 @@ class Result(Traceability):
     )
     hold: Text | None = Field(
         None, description="why the station was on hold when the image came: nothing passed then; null: it was not"
+    )
+    hold_sample: FailedSample | None = Field(
+        None, description="the limit sample that put it on hold; null: a person did, or an older service"
     )
     overtime: bool | None = Field(
         None,

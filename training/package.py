@@ -20,7 +20,8 @@ from glad.settings.method import MethodSettings
 from model_store.bundle import Bundle, BundleParts, ComponentSource, write_bundle
 from model_store.engines.torch import round_to_stored_precision, save_components
 from model_store.manifest import Calibration, CalibrationKind, ComponentName, Provenance, calibration_digest
-from training.calibration.promise import GoodScores, promise, thresholds_from_scores
+from model_store.promise import promise
+from training.calibration.promise import GoodScores, thresholds_from_scores
 from training.calibration.thresholds import choose_delta
 from training.data.dataset import Split
 from training.parallel_inspection import (

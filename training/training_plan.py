@@ -13,7 +13,8 @@ from glad.settings.framing import Letterbox, Stretch, Tiles
 from glad.settings.method import MethodSettings
 from model_store.files import replace_file
 from model_store.manifest import CalibrationKind
-from training.calibration.promise import promise, promise_in_words
+from model_store.promise import promise
+from training.calibration.promise import promise_in_words
 from training.data.dataset import Split
 from training.data.image_checks import ImageChecks, sizes_in_words
 from training.needed_resources import Need, needs, writable_problem

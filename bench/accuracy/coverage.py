@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from scipy.stats import betabinom
 
 from model_store.bundle import open_bundle
-from training.calibration.thresholds import conformal_quantile, least_count, threshold
+from model_store.promise import least_count
+from training.calibration.thresholds import conformal_quantile, threshold
 from training.data.dataset import test_images
 from training.evaluation.rows import GOOD
 from training.parallel_inspection import inspect_images

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field
 
 from glad.quality_gate.limits import QualityGate
 from glad_client.fields import InspectionId, Name, Sha256, Text, Timestamp
-from glad_client.results import LimitSampleKind, Priority, Thresholds, Traceability
+from glad_client.results import FailedSample, LimitSampleKind, Priority, Thresholds, Traceability
 from model_store.manifest import Verdict, VerdictThresholds
 from model_store.product_state import GateOverrides, PicturesWhen
 
@@ -72,6 +72,7 @@ class Job(Traceability):
     priority: Priority = Priority.NORMAL
     deadline_ms: int | None = Field(None, ge=1, description="milliseconds after acceptance; after it nobody waits")
     hold: Text | None = Field(None, description="why its station is on hold: then `thresholds` let nothing pass")
+    hold_sample: FailedSample | None = Field(None, description="the limit sample that put its station on hold")
     audit: float | None = Field(
         None, gt=0, le=1, description="set where it was drawn for the reviews' random audit: the probability of it"
     )

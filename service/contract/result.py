@@ -162,6 +162,7 @@ def _pinned(job: Job) -> dict[str, Any]:
         "deadline_ms": job.deadline_ms,
         "thresholds": Thresholds.model_validate(job.thresholds, from_attributes=True),
         "hold": job.hold,
+        "hold_sample": job.hold_sample,
         "audit": job.audit,
         "overtime": None if job.takt_ms is None else False,
         "limit_sample": job.limit_sample,

@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from glad_client.answers import StationChange
 from glad_client.fields import Text
 from glad_client.limit_samples import CheckedSample, LimitCheck, LimitSample, LimitSamplesView
+from glad_client.results import FailedSample
 from service.contract import Event, Message, Result, Timestamp, Verdict
 from service.queue import keys
 from service.queue.clock import redis_now
@@ -177,9 +178,10 @@ class LimitSamples:
         if wrong is None:
             return step, [station_event("limit_samples.passed", station, change, None)]
         reason = _reason(wrong)
+        sample = FailedSample(serial=wrong.serial, expected=wrong.expected, verdict=wrong.verdict)
         settings = record.settings.model_copy(update={"hold": reason})
-        held = with_hold(record, change.model_copy(update={"settings": settings}))
-        failed = station_event("limit_samples.failed", station, change, reason)
+        held = with_hold(record, change.model_copy(update={"settings": settings, "held_sample": sample}))
+        failed = station_event("limit_samples.failed", station, change, reason, sample)
         return step | self._stations.change_step(record, held), [failed, *hold_events(station, record, held)]
 
     async def _read_set(self, station: str) -> StationRecord:

@@ -19,7 +19,7 @@ import redis.asyncio
 
 from glad_client.answers import StationChange, StationSettings
 from glad_client.events import EventType
-from glad_client.results import LimitSampleKind
+from glad_client.results import FailedSample, LimitSampleKind
 from service.contract import Event
 from service.queue import keys
 from service.queue.scripts import load
@@ -46,6 +46,8 @@ class StationPin:
     takt_ms: int | None = None
     limit_sample: LimitSampleKind | None = None
     """The image shows a limit sample: hold and takt do not count for it."""
+    hold_sample: FailedSample | None = None
+    """The limit sample that put the station on hold."""
 
 
 @dataclass(frozen=True)
@@ -182,12 +184,13 @@ class Stations:
             if serial is not None:
                 pipe.hget(keys.limit_serials(station), serial)
             rows, *kinds = await pipe.execute()
-        settings = _read(rows[0]).settings if rows else None
-        if settings is None:
+        change = _read(rows[0]) if rows else None
+        settings = change.settings if change else None
+        if change is None or settings is None:
             return StationPin()
         if kinds and kinds[0]:
             return StationPin(limit_sample=kinds[0])
-        return StationPin(settings.hold, settings.takt_ms)
+        return StationPin(settings.hold, settings.takt_ms, hold_sample=change.held_sample)
 
     async def changes(self, station: str) -> tuple[StationChange, ...]:
         """Return the station's changes, the latest first; empty for one that never was."""
@@ -218,7 +221,8 @@ def with_hold(record: StationRecord, change: StationChange) -> StationChange:
         return change
     before = record.change
     if before and before.settings and before.settings.hold == change.settings.hold:
-        return change.model_copy(update={"held_at": before.held_at, "held_by": before.held_by})
+        kept = {name: getattr(before, name) for name in ("held_at", "held_by", "held_sample")}
+        return change.model_copy(update=kept)
     return change.model_copy(update={"held_at": change.at, "held_by": change.by})
 
 
@@ -229,10 +233,13 @@ def hold_events(station: str, record: StationRecord, change: StationChange) -> l
         return []
     kind: EventType = "station.released" if change.settings.hold is None else "station.held"
     reason = before if change.settings.hold is None else change.settings.hold
-    return [station_event(kind, station, change, reason)]
+    released = record.change if change.settings.hold is None else change
+    return [station_event(kind, station, change, reason, released.held_sample if released else None)]
 
 
-def station_event(kind: EventType, station: str, change: StationChange, reason: str | None) -> Event:
+def station_event(
+    kind: EventType, station: str, change: StationChange, reason: str | None, sample: FailedSample | None = None
+) -> Event:
     """Return an event of a station; `change` says when, by whom, and which product was set there."""
     assert change.settings is not None, "only a station that is set has events"
     return Event(
@@ -241,6 +248,7 @@ def station_event(kind: EventType, station: str, change: StationChange, reason: 
         product=change.settings.product,
         station=station,
         reason=reason,
+        hold_sample=sample,
         by=change.by,
         at=change.at,
     )

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.support.browser import EmbeddedService, part, serious_findings
+from tests.support.browser import EmbeddedService, part, serious_findings, touch
 from tests.support.processes import eventually
 
 Opener = Callable[..., Page]
@@ -202,7 +202,7 @@ def test_a_decision_of_three_images_ago_is_corrected_on_its_own_page(
     page.get_by_label("Which defect?").select_option("Missing screw")
     page.get_by_role("button", name="Defect", exact=True).click()
     page.get_by_role("dialog", name="Defect: Missing screw").get_by_role("button", name="Defect").click()
-    expect(page.locator(".inspection-reviews .counts")).to_contain_text("Defect: missing-screw – A. Meier")
+    expect(page.locator(".inspection-reviews .counts")).to_contain_text("Defect: Missing screw – A. Meier")
     assert [one["decision"] for one in counting(service, first)] == ["ok", "defect"]  # the last one counts
     assert serious_findings(page) == []
     page.get_by_role("button", name="Withdraw my decision").click()
@@ -230,6 +230,7 @@ def test_a_blind_image_shows_nothing_of_the_model_and_stays_blind_after_an_undo(
     set_plan(service, audit_share=1.0)
     (drawn,) = post(service, station, "SN-1")
     set_plan(service)
+    before = agreement(service)
     page = sit_down(open_page, station)
     expect_image(page, "SN-1")
     expect(page.get_by_text("Judge it on your own")).to_be_visible()
@@ -245,6 +246,12 @@ def test_a_blind_image_shows_nothing_of_the_model_and_stays_blind_after_an_undo(
     expect_reviews(service, drawn, ("defect", "scratch"))
     (review,) = counting(service, drawn)
     assert (review["blind"], review["audit"]) == (True, 1.0)
+    assert agreement(service)["fail"]["defect"] == before["fail"]["defect"] + 1  # what "Numbers" shows, of all together
+
+
+def agreement(service: EmbeddedService) -> dict[str, dict[str, int]]:
+    summary = httpx.get(f"{service.url}/v1/reviews/summary", params={"product": "bracket"}).json()
+    return dict(summary["agreement"])
 
 
 def test_two_people_never_have_the_same_image(service: EmbeddedService, open_page: Opener, station: str) -> None:
@@ -307,7 +314,7 @@ def test_regions_are_drawn_by_keyboard_in_pixels_of_the_original(
     for _ in result["regions"]:
         page.locator("g.draw-region").first.focus()
         page.keyboard.press("Delete")
-    page.locator(".draw-regions-window").focus()
+    page.locator(".viewer-stage").focus()
     page.keyboard.press("Enter")
     expect(page.locator("g.draw-region")).to_be_focused()
     before = region_of(page)
@@ -316,7 +323,7 @@ def test_regions_are_drawn_by_keyboard_in_pixels_of_the_original(
     page.keyboard.press("Shift+ArrowRight")
     page.keyboard.press("ArrowUp")
     page.keyboard.press("Alt+ArrowLeft")
-    step = max(1, round(result["width"] / page.locator(".draw-regions-stage").bounding_box()["width"]))  # type: ignore[index]
+    step = max(1, round(result["width"] / page.locator(".viewer-plane").bounding_box()["width"]))  # type: ignore[index]
     expected = [before[0] + 10 * step, before[1] - step, side - step, side]
     assert region_of(page) == expected
     assert serious_findings(page) == []
@@ -341,7 +348,7 @@ def test_a_region_is_drawn_moved_and_resized_by_mouse(
     page.keyboard.press("r")
     expect(page.get_by_role("button", name="Add a box")).to_be_visible()
     known = page.locator("g.draw-region").count()
-    stage = page.locator(".draw-regions-stage").bounding_box()
+    stage = page.locator(".viewer-plane").bounding_box()
     assert stage is not None
     size = httpx.get(f"{service.url}/v1/inspections/{inspection_id}").json()["width"]
     scale = stage["width"] / size
@@ -375,10 +382,10 @@ def test_a_phone_decides_and_draws_by_touch(service: EmbeddedService, open_page:
     page.get_by_role("button", name="Mark the defect").tap()
     expect(page.get_by_role("button", name="Add a box")).to_be_visible()
     known = page.locator("g.draw-region").count()
-    stage = page.locator(".draw-regions-stage").bounding_box()
+    stage = page.locator(".viewer-plane").bounding_box()
     assert stage is not None
     middle = (stage["x"] + stage["width"] / 2, stage["y"] + stage["height"] / 2)  # the defects are at the corners
-    swipe(page, middle, (middle[0] + 40, middle[1] + 40))
+    touch(page, [middle, (middle[0] + 20, middle[1] + 20), (middle[0] + 40, middle[1] + 40)])
     expect(page.locator("g.draw-region")).to_have_count(known + 1)
     kind = page.get_by_role("button", name="Missing screw")
     tap(page.get_by_role("button", name="Defect", exact=True), until=kind)
@@ -400,15 +407,6 @@ def tap(button: Locator, *, until: Locator) -> None:
         with suppress(AssertionError):
             return eventually(lambda: until.count() == 1, patience_s=10)
     pytest.fail("five taps had no effect")
-
-
-def swipe(page: Page, start: tuple[float, float], end: tuple[float, float]) -> None:
-    """One finger from here to there."""
-    session = page.context.new_cdp_session(page)
-    middle = ((start[0] + end[0]) / 2, (start[1] + end[1]) / 2)
-    for kind, place in (("touchStart", start), ("touchMove", middle), ("touchMove", end)):
-        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": place[0], "y": place[1]}]})
-    session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
 
 
 def test_a_decision_without_network_is_kept_over_a_reload_and_recorded_once(

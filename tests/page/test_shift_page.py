@@ -93,6 +93,33 @@ def test_rejects_stand_in_the_order_of_their_number_with_the_sum_up_to_each(
     assert (len(hours), hours[0], sum(map(int, hours))) == (8, "3", 3)
 
 
+def test_defects_have_the_names_of_the_review_plan_on_the_page_and_their_codes_in_the_file(
+    open_page: Opener, service: EmbeddedService, client: redis.Redis, shifts: list[dict[str, Any]]
+) -> None:
+    plan = f"{service.url}/v1/products/bracket/review-plan"
+    kinds = [{"code": "missing-screw", "title": "Missing screw", "key": "m"}]
+    burr = {"code": "burr", "title": "Burr", "key": "b"}
+    httpx.put(plan, json={"defect_codes": [*kinds, burr]}).raise_for_status()
+    serials = ["C-1", "C-2", "C-3", "C-4", "C-5", "C-6"]
+    write(client, shifts[1], [(1.5, serial) for serial in serials], station="shift-8", product="bracket")
+    found = httpx.get(f"{service.url}/v1/inspections", params={"station": "shift-8"}).json()["inspections"]
+    for inspection, code in zip(found, ["missing-screw"] * 3 + ["burr"] * 2, strict=False):
+        review = {"decision": "defect", "by": "A. Meier", "defect_code": code}
+        httpx.post(f"{service.url}/v1/inspections/{inspection['id']}/review", json=review).raise_for_status()
+    httpx.put(plan, json={"defect_codes": kinds}).raise_for_status()  # the plan has no burr any more
+    page = open_page(f"/shift?since={shifts[1]['since']}&station=shift-8")
+    expect(page.get_by_role("rowheader", name="Burr")).to_be_visible()
+    names = [["Missing screw", "3", "50%"], ["Burr", "2", "83%"], ["no code given", "1", "100%"]]
+    assert pareto(page, "Fail by defect code") == names
+    page.emulate_media(media="print")
+    expect(page.get_by_role("rowheader", name="Missing screw")).to_be_visible()
+    page.emulate_media(media="screen")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Parts as CSV").click()
+    file = Path(download.value.path()).read_text(encoding="utf-8-sig")
+    assert (file.count("missing-screw"), file.count("Missing screw")) == (3, 0)
+
+
 def test_shift_and_station_are_chosen_by_keyboard_and_stand_in_the_address(
     open_page: Opener, shifts: list[dict[str, Any]]
 ) -> None:

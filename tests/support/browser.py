@@ -169,6 +169,25 @@ def open_context(browser: Browser, service: EmbeddedService, **options: Any) -> 
     return context
 
 
+def touch(page: Page, *fingers: Sequence[tuple[float, float]]) -> None:
+    """Fingers that go down together, each along its own places, as many as those of the others, and up together."""
+    session = page.context.new_cdp_session(page)
+    for number, places in enumerate(zip(*fingers, strict=True)):
+        points = [{"x": x, "y": y, "id": finger} for finger, (x, y) in enumerate(places)]
+        kind = "touchMove" if number else "touchStart"
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+
+def pinch(page: Page, middle: tuple[float, float], start: float, end: float, *, upright: bool = False) -> None:
+    """Two fingers beside, or above each other, whose distance from their middle changes."""
+    x, y = middle
+    ways = [[(x + sign * far, y) for far in (start, end)] for sign in (-1, 1)]
+    if upright:
+        ways = [[(x, y + sign * far) for far in (start, end)] for sign in (-1, 1)]
+    touch(page, *ways)
+
+
 def serious_findings(page: Page, rules: Sequence[str] = ()) -> list[str]:
     """What axe-core finds on the page that is serious or critical."""
     from axe_playwright_python.sync_playwright import Axe

@@ -26,8 +26,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from model_store.bundle import Bundle
 from model_store.manifest import Verdict, VerdictThresholds
-from training.calibration.promise import CalibrationPromise, promise
-from training.calibration.thresholds import confident_rank, least_count, representatives
+from model_store.promise import CalibrationPromise, least_count, promise
+from training.calibration.thresholds import confident_rank, representatives
 
 LABELS = "labels.jsonl"
 

@@ -26,11 +26,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from model_store.manifest import Calibration, CalibrationKind
-from training.calibration.thresholds import calibrate, least_count
+from model_store.promise import USUAL_CONFIDENCE, CalibrationPromise, is_proven, least_for_one_draw, promise
+from training.calibration.thresholds import calibrate
 from training.recipe import CalibrationRecipe
 
-USUAL_CONFIDENCE = 0.95
-"""Told beside a promise that holds on average only."""
 _WHY_ESTIMATED = {
     CalibrationKind.LEAVE_GROUP_OUT: "the scores share one memory",
     CalibrationKind.ESTIMATE: "the scores are of other models than the bundle's",
@@ -49,37 +48,6 @@ class GoodScores:
     kind: CalibrationKind = CalibrationKind.HELD_OUT
 
 
-@dataclass(frozen=True)
-class CalibrationPromise:
-    """The false rejects that a number of groups can promise, beside those that are wanted."""
-
-    groups: int
-    quantile: float
-    confidence: float | None
-    """None: on average over draws of the groups."""
-    rate: float
-    """The least share of false rejects that these groups can promise at all, in (0, 1)."""
-    needed: int
-    """How many groups the wanted share, 1 - quantile, takes."""
-
-    @property
-    def kept(self) -> bool:
-        """Whether the wanted share can be promised."""
-        return self.groups >= self.needed
-
-
-def promise(groups: int, quantile: float, confidence: float | None = None) -> CalibrationPromise:
-    """Return what this many groups can promise, and how many the share 1 - quantile takes.
-
-    Raises:
-        ValueError: without groups.
-    """
-    if groups < 1:
-        raise ValueError(f"{groups} groups promise nothing: give at least one good part")
-    rate = 1 / (groups + 1) if confidence is None else 1 - (1 - confidence) ** (1 / groups)
-    return CalibrationPromise(groups, quantile, confidence, rate, least_count(quantile, confidence))
-
-
 def promise_in_words(
     images: int,
     groups: Sequence[str] | None,
@@ -96,7 +64,7 @@ def promise_in_words(
     who = _count(parts, "good image") + ", each counted as a part" if parts == images else _parts_of(parts, images)
     sure = "on average over draws" if found.confidence is None else f"with {_percent(found.confidence)} confidence"
     wanted = f"{_percent(1 - found.quantile)} false rejects"
-    why = "" if _is_proven(kind, found.confidence) else f"; this is an estimate, because {_WHY_ESTIMATED[kind]}"
+    why = "" if is_proven(kind, found.confidence) else f"; this is an estimate, because {_WHY_ESTIMATED[kind]}"
     if not found.kept:
         return (
             f"{who}: {wanted} cannot be promised; expect up to {_percent(found.rate)} ({sure}){why}. "
@@ -123,15 +91,11 @@ def thresholds_from_scores(good: GoodScores, recipe: CalibrationRecipe) -> tuple
     return calibration, report
 
 
-def _is_proven(kind: CalibrationKind, confidence: float | None) -> bool:
-    return kind is CalibrationKind.HELD_OUT or (kind is CalibrationKind.LEAVE_GROUP_OUT and confidence is None)
-
-
 def _for_one_draw(found: CalibrationPromise, kind: CalibrationKind) -> str:
     """Return beside a promise on average what could be promised for the one draw that a user has."""
-    if found.confidence is not None or kind is not CalibrationKind.HELD_OUT:
+    best = least_for_one_draw(found, kind)
+    if best is None:
         return ""
-    best = promise(found.groups, found.quantile, USUAL_CONFIDENCE).rate
     return f"; one draw can exceed it, and with {_percent(USUAL_CONFIDENCE)} confidence {_percent(best)} is the least"
 
 

@@ -15,12 +15,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from fractions import Fraction
 
 import numpy as np
 from scipy.special import betainc
 
 from model_store.manifest import Calibration, CalibrationKind
+from model_store.promise import exact
 from training.recipe import CalibrationRecipe
 
 REPRESENTATIVE_SEED = 0
@@ -44,7 +44,7 @@ def conformal_quantile(scores: Sequence[float], quantile: float, groups: Sequenc
     known = _groups(_finite("score", scores), groups)
     sizes = Counter(known)
     unit = math.lcm(*sizes.values())  # the mass 1 / (K + 1), in whole numbers: no rounding can move the rank
-    wanted = _exact(quantile) * (len(sizes) + 1) * unit
+    wanted = exact(quantile) * (len(sizes) + 1) * unit
     mass = 0
     ordered = sorted(zip(scores, known, strict=True))
     for score, group in ordered:
@@ -101,16 +101,6 @@ def threshold(
     drawn = representatives(scores, _groups(_finite("score", scores), groups))
     rank = confident_rank(len(drawn), quantile, confidence)
     return max(scores) if rank is None else sorted(drawn)[rank - 1]
-
-
-def least_count(quantile: float, confidence: float | None = None) -> int:
-    """Return how many groups it takes before the promise for this quantile holds.
-
-    With a confidence: 1 - q^n, the confidence that the largest of n scores gives, must reach it.
-    """
-    if confidence is None:
-        return math.ceil(_exact(quantile) / (1 - _exact(quantile)))
-    return math.ceil(math.log(1 - confidence) / math.log(quantile))
 
 
 def choose_delta(peaks: Sequence[float], recipe: CalibrationRecipe) -> float:
@@ -171,14 +161,6 @@ def _groups(scores: Sequence[float], groups: Sequence[str] | None) -> Sequence[s
     if len(groups) != len(scores):
         raise ValueError(f"{len(groups)} groups for {len(scores)} scores: give the group of each score, in their order")
     return groups
-
-
-def _exact(quantile: float) -> Fraction:
-    """Return a quantile as a fraction, 0.98 as 49/50.
-
-    In floating point, a product just above a whole number would move the rank by one.
-    """
-    return Fraction(str(quantile))
 
 
 def _finite(what: str, values: Sequence[float]) -> Sequence[float]:

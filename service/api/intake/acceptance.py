@@ -241,6 +241,7 @@ def _make_job(
         priority=Priority(fields.priority),
         deadline_ms=fields.deadline_ms,
         hold=station.hold,
+        hold_sample=station.hold_sample,
         takt_ms=station.takt_ms,
         limit_sample=station.limit_sample,
         audit=audit_share if is_drawn("audit", inspection_id, audit_share) else None,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
-from glad_client.answers import BundleView, ProductList, ProductView
+from glad_client.answers import BundleView, ProductList, ProductView, ThresholdPromise
 from model_store.errors import StoreError
+from model_store.manifest import Calibration
+from model_store.promise import exact, is_proven, least_for_one_draw, promise
 from model_store.store import BundleRef, Store
 from service.api.dependencies import ProductPath, ServicesDep
 from service.api.openapi import operations as documents
@@ -84,4 +86,24 @@ def _bundle_view(store: Store, ref: BundleRef) -> BundleView:
         report=report_link(ref),
         quality=ref.manifest.quality,
         evaluations=evaluation_views(store, ref),
+        promise=_promise_view(ref.manifest.calibration),
+    )
+
+
+def _promise_view(calibration: Calibration | None) -> ThresholdPromise | None:
+    if calibration is None:
+        return None
+    parts = calibration.groups or calibration.good_images
+    found = promise(parts, calibration.fail_quantile, calibration.confidence)
+    return ThresholdPromise(
+        parts=parts,
+        images=calibration.good_images,
+        kind=calibration.kind.value,
+        proven=is_proven(calibration.kind, calibration.confidence),
+        false_rejects=float(1 - exact(calibration.fail_quantile)),
+        confidence=calibration.confidence,
+        kept=found.kept,
+        least=found.rate,
+        needed=found.needed,
+        least_for_one_draw=least_for_one_draw(found, calibration.kind),
     )

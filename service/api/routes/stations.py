@@ -221,6 +221,7 @@ def _view(station: str, change: StationChange) -> StationView | None:
         changed_by=change.by,
         held_at=change.held_at,
         held_by=change.held_by,
+        held_sample=change.held_sample,
     )
 
 

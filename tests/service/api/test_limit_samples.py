@@ -105,15 +105,24 @@ async def test_the_first_wrong_verdict_holds_the_station_until_somebody_releases
     assert (await judged(line, client))["check"]["state"] == "failed"
     station = (await line.http.get(URL)).json()
     assert (station["hold"], station["changed_by"]) == (reason, "b.huber")
-    assert [(one["type"], one["reason"]) for one in told(client)[1:]] == [
-        ("limit_samples.failed", reason),
-        ("station.held", reason),
+    _, _, serial, kind, _, verdict = reason.split()
+    sample = {"serial": serial, "expected": kind.strip("()"), "verdict": verdict}  # for who says it in another language
+    assert station["held_sample"] == sample
+    assert [(one["type"], one["reason"], one["hold_sample"]) for one in told(client)[1:]] == [
+        ("limit_samples.failed", reason, sample),
+        ("station.held", reason, sample),
     ]
-    await show("SN-7", PASS)
+    await line.http.put(URL, json={"product": "toy", "lot": "L-8", "by": "mes"})  # a changeover lifts no hold
+    held = await show("SN-7", PASS)
+    assert (await line.http.get(f"/v1/inspections/{held}")).json()["hold_sample"] == sample
+    assert told(client)[-1]["hold_sample"] == sample
     [part] = (await line.http.get("/v1/parts/SN-7")).json()["views"]
     assert (part["verdict"], part["reason"], part["hold"]) == ("review", "hold", reason)
     await line.http.delete(f"{URL}/hold", params={"by": "a.meier"})
-    assert (await line.http.get(URL)).json()["hold"] is None
+    station = (await line.http.get(URL)).json()
+    assert (station["hold"], station["held_sample"]) == (None, None)
+    await line.http.put(f"{URL}/hold", json={"reason": reason})  # a person's words, though they are the same
+    assert (await line.http.get(URL)).json()["held_sample"] is None
     assert (await line.http.post(CHECK)).json()["earlier"][0]["state"] == "failed"
 
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from model_store.manifest import CalibrationKind
-from training.calibration.promise import GoodScores, promise, promise_in_words, thresholds_from_scores
+from model_store.promise import promise
+from training.calibration.promise import GoodScores, promise_in_words, thresholds_from_scores
 from training.calibration.thresholds import conformal_quantile
 from training.recipe import CalibrationRecipe
 

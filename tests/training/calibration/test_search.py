@@ -10,11 +10,12 @@ from scipy.stats import binom
 
 from glad.settings.framing import Polygon, Zones
 from model_store.bundle import open_bundle
+from model_store.promise import least_count
 from tests.support.tiny_bundle import make_tiny_bundle
 from tests.support.tiny_recipe import TINY_RECIPE, draw_parts
 from training.calibration.outcomes import SettingsCandidate, Walks
 from training.calibration.search import CandidateOutcome, SearchRanges, SettingsChoice, best_of, choice_as_markdown
-from training.calibration.thresholds import confident_rank, least_count, threshold
+from training.calibration.thresholds import confident_rank, threshold
 from training.data.dataset import images_in, read_pixels
 from training.recalibrate import RecalibrationPlan, recalibrate
 from training.synthesis.probes import make_probes

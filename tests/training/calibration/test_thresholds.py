@@ -7,7 +7,8 @@ import pytest
 
 from glad.settings.method import MethodSettings
 from model_store.manifest import Verdict
-from training.calibration.thresholds import calibrate, choose_delta, conformal_quantile, least_count
+from model_store.promise import least_count
+from training.calibration.thresholds import calibrate, choose_delta, conformal_quantile
 from training.recipe import CalibrationRecipe
 
 RECIPE = CalibrationRecipe()

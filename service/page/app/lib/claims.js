@@ -41,13 +41,14 @@ const ASK_AT_START_MS = 500;
  * @property {string | null} view
  * @property {string | null} station
  * @property {string | null} hold
+ * @property {{serial: string, expected: "good" | "bad", verdict: string | null} | null} [hold_sample]
  * @property {boolean | null} [overtime]
  * @property {VerdictName | null} verdict null: the inspection failed or expired
  * @property {{code: string, detail: string} | null} [error]
  * @property {number | null} score
  * @property {number | null} calibrated_score
  * @property {{review: number, fail: number, pixel: number} | null} thresholds
- * @property {{passed: boolean, reasons: {detail: string}[]} | null} quality
+ * @property {{passed: boolean, reasons: {measure: string, value: number, limit: number, detail: string}[]} | null} quality
  * @property {{box: import("./rectangles.js").Box, peak: number, area_px: number}[]} regions
  * @property {Record<string, string>} artifacts
  * @property {number | null} width of the upright image

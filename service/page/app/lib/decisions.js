@@ -37,7 +37,7 @@ const ABANDONED_MS = 5 * 60_000;
  * @typedef {{waiting: readonly Operation[], refused: readonly Refusal[], offline: boolean}} DecisionsView
  */
 
-/** @typedef {{operation: Operation, why: string}} Refusal */
+/** @typedef {{operation: Operation, why: string, type?: string}} Refusal */
 
 /** @typedef {import("./claims.js").Inspection} Inspection */
 /** @typedef {import("./claims.js").Task} Task */
@@ -157,7 +157,7 @@ class Decisions {
         throw error;
       }
       if (operation.body) {
-        this.#refused.push({ operation, why: error.message });
+        this.#refused.push({ operation, why: error.message, type: error.type });
       }
       this.#answered(operation, null);
     }

@@ -14,6 +14,7 @@ export const MOST_ENTRIES = 50;
  * @property {{review: number, fail: number, pixel: number} | null} thresholds
  * @property {number | null} denoising_step
  * @property {string | null} hold why the station was on hold
+ * @property {any} hold_sample the limit sample that put it on hold
  * @property {boolean} overtime its takt was over before the verdict came
  * @property {boolean} is_waiting its takt is over, and the verdict is still to come
  * @property {string | null} limit_sample
@@ -88,6 +89,7 @@ export function entryOf(found, isWaiting) {
     thresholds: found.thresholds ?? null,
     denoising_step: found.denoising_step ?? null,
     hold: found.hold ?? null,
+    hold_sample: found.hold_sample ?? null,
     overtime: Boolean(found.overtime),
     is_waiting: isWaiting,
     limit_sample: found.limit_sample ?? null,

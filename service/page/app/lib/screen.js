@@ -2,37 +2,43 @@
 import { useEffect, useState } from "./html.js";
 import { createStore, useStore } from "./store.js";
 
-/** Keep the screen on while the page is seen, where the browser can do that. */
+/** Keep the screen on while the page is seen, where the browser can do that. It takes the lock from a page that is hidden. */
 export function useWakeLock() {
   useEffect(() => {
-    /** @type {WakeLockSentinel | null} */
-    let lock = null;
-    const take = async () => {
-      if (document.visibilityState !== "visible" || !("wakeLock" in navigator)) return;
-      lock = await navigator.wakeLock.request("screen").catch(() => null);
+    let last = /** @type {Promise<WakeLockSentinel | null>} */ (Promise.resolve(null));
+    const take = () => {
+      last = last.then((lock) => (lock && !lock.released ? lock : askForLock()));
     };
     take();
     document.addEventListener("visibilitychange", take);
     return () => {
       document.removeEventListener("visibilitychange", take);
-      lock?.release().catch(() => {});
+      last.then((lock) => lock?.release().catch(() => {}));
     };
   }, []);
 }
 
-/** @returns {{isFull: boolean, toggle: () => void}} */
+/** @returns {Promise<WakeLockSentinel | null>} null: refused, or the browser has none, as without HTTPS */
+async function askForLock() {
+  if (document.visibilityState !== "visible" || !("wakeLock" in navigator)) return null;
+  return await navigator.wakeLock.request("screen").catch(() => null);
+}
+
+/** @returns {{isPossible: boolean, isFull: boolean, toggle: () => void}} not possible: as on an iPhone */
 export function useFullScreen() {
   const [isFull, setIsFull] = useState(document.fullscreenElement !== null);
+  const isPossible = document.fullscreenEnabled;
   useEffect(() => {
     const see = () => setIsFull(document.fullscreenElement !== null);
     document.addEventListener("fullscreenchange", see);
     return () => document.removeEventListener("fullscreenchange", see);
   }, []);
   const toggle = () => {
+    if (!isPossible) return;
     const change = isFull ? document.exitFullscreen() : document.documentElement.requestFullscreen();
     change.catch(() => {});
   };
-  return { isFull, toggle };
+  return { isPossible, isFull, toggle };
 }
 
 const REMEMBERED = "glad.line.sound";

@@ -39,10 +39,11 @@ export function currentLanguage() {
  * forms ({"one": …, "other": …}) is chosen by `n`.
  * @param {string} key
  * @param {Record<string, string | number>} [values]
+ * @param {string} [otherwise] what to say where there is no such text, as of a code of a newer service
  */
-export function t(key, values = {}) {
+export function t(key, values = {}, otherwise = key) {
   const found = texts[key];
-  const forms = typeof found === "object" ? found : { other: found ?? key };
+  const forms = typeof found === "object" ? found : { other: found ?? otherwise };
   const form = new Intl.PluralRules(LOCALES[language]).select(Number(values.n ?? 0));
   const text = forms[form] ?? forms.other;
   return text.replace(/\{(\w+)\}/g, (whole, name) => {

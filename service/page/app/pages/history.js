@@ -1,11 +1,12 @@
 /** The history: search by what the line knows of a part; newest first, a page at a time. The query is the address. */
 import { api, withQuery } from "../lib/api.js";
+import { useDefectTitles } from "../lib/defect_titles.js";
 import { html, useEffect, useRef, useState } from "../lib/html.js";
 import { useKeys } from "../lib/keys.js";
 import { Link, navigate } from "../lib/router.js";
 import { t } from "../lib/texts.js";
 import { FILTERS, HistoryForm } from "../parts/history_form.js";
-import { InspectionRow } from "../parts/inspection_row.js";
+import { InspectionRow, productsWithCodes } from "../parts/inspection_row.js";
 import { ProblemNote } from "../parts/problem.js";
 
 const PER_PAGE = 50;
@@ -71,6 +72,7 @@ export default function HistoryPage({ query }) {
   const { found, error, isSearching } = useSearch(asked, attempt);
   const list = useRef(/** @type {HTMLOListElement | null} */ (null));
   const { after, ...filters } = asked;
+  const titles = useDefectTitles(productsWithCodes(found?.inspections ?? []));
   const older = found?.more ? withQuery("/history", { ...filters, after: found.next }) : null;
 
   /** @param {number} step */
@@ -97,7 +99,7 @@ export default function HistoryPage({ query }) {
       ${isSearching && t("history.searching")} ${found && countText(found, Boolean(after))}
     </div>
     <ol class="history-list" ref=${list} aria-busy=${isSearching}>
-      ${found?.inspections.map((one) => html`<li key=${one.id}><${InspectionRow} inspection=${one} /></li>`)}
+      ${found?.inspections.map((one) => html`<li key=${one.id}><${InspectionRow} inspection=${one} titles=${titles} /></li>`)}
     </ol>
     <nav class="pages" aria-label=${t("history.pages")}>
       ${after && html`<${Link} class="button" href=${withQuery("/history", filters)}>${t("history.newest")}<//>`}

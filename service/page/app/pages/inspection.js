@@ -3,7 +3,7 @@ import { api, artifactUrl } from "../lib/api.js";
 import { html, useCallback, useEffect, useState } from "../lib/html.js";
 import { navigate } from "../lib/router.js";
 import { askPerson, hasScope } from "../lib/session.js";
-import { formatDate, t } from "../lib/texts.js";
+import { formatDate, formatNumber, t } from "../lib/texts.js";
 import { confirmChange } from "../parts/dialog.js";
 import { InspectionPart } from "../parts/inspection_part.js";
 import { InspectionReviews } from "../parts/inspection_reviews.js";
@@ -161,8 +161,8 @@ function Regions({ inspection }) {
               <td class="number">${x}</td>
               <td class="number">${y}</td>
               <td class="number">${width} × ${height}</td>
-              <td class="number">${area_px}</td>
-              <td class="number">${peak.toFixed(2)}</td>
+              <td class="number">${formatNumber(area_px)}</td>
+              <td class="number">${formatNumber(peak, { minimumFractionDigits: 2, maximumFractionDigits: 2 })}</td>
             </tr>`,
         )}
       </tbody>

@@ -121,7 +121,7 @@ function Toolbar({ station, stations, entries, sound, screen, children }) {
     <div class="line-tools">
       ${station && html`<${Link} class="button" href=${`/stations/${encodeURIComponent(station)}/limit-samples`}>${t("limit_samples.title")}<//>`}
       <button type="button" aria-pressed=${sound.state !== "off"} onClick=${sound.toggle}>${t(`line.sound_${sound.state}`)} <kbd>S</kbd></button>
-      <button type="button" onClick=${screen.toggle}>${t(screen.isFull ? "line.leave_full" : "line.full_screen")} <kbd>F</kbd></button>
+      ${screen.isPossible && html`<button type="button" onClick=${screen.toggle}>${t(screen.isFull ? "line.leave_full" : "line.full_screen")} <kbd>F</kbd></button>`}
     </div>
   </div>`;
 }

@@ -1,5 +1,6 @@
 /** A shift: how many parts, how many of them good, where the others fail, and how it was the shift before. */
 import { api, Problem, withQuery } from "../lib/api.js";
+import { defectTitle, useDefectTitles } from "../lib/defect_titles.js";
 import { html, useEffect, useState } from "../lib/html.js";
 import { Link, navigate } from "../lib/router.js";
 import { formatMoment, formatNumber, t } from "../lib/texts.js";
@@ -113,8 +114,11 @@ function Figures({ report, query }) {
   const { now, before, chosen, zone } = report;
   const rejects = (/** @type {any[]} */ counted, /** @type {string} */ unnamed) =>
     counted.filter((one) => one.fail > 0).map((one) => ({ name: one.name ?? unnamed, count: one.fail }));
+  const hasCodes = now.by_defect_code.some((/** @type {any} */ one) => one.code !== null);
+  const titles = useDefectTitles(hasCodes ? now.by_product.map((/** @type {any} */ one) => one.name) : []);
   const codes = now.by_defect_code.map((/** @type {any} */ one) => ({
-    name: one.code ?? t("shift.no_code"),
+    name: one.code === null ? t("shift.no_code") : defectTitle(titles, one.code),
+    code: one.code,
     count: one.parts,
   }));
   const isOver = Date.parse(chosen.until) <= Date.now();

@@ -1,8 +1,7 @@
 /**
  * Rectangles drawn over an image by mouse, touch or keyboard, in pixels of the upright original.
  *
- * The image lies in a box that scrolls; zooming makes it larger there. While `editing`, one pointer draws, moves or
- * resizes, and two fingers zoom and shift. Else the rectangles are only shown.
+ * One pointer draws, moves or resizes; two fingers, the wheel and the keys of every picture zoom and move the image.
  *
  * | key | what it does to the rectangle that has the focus |
  * |---|---|
@@ -10,13 +9,13 @@
  * | Alt and arrows | make it larger or smaller |
  * | Delete, Backspace | remove it |
  * | Insert, Enter (on the image) | add one in the middle of what is seen |
- * | + and -, 0 | zoom; all of the image |
  */
 
-import { html, useCallback, useRef, useState } from "../lib/html.js";
+import { useZoom } from "../lib/gestures.js";
+import { html, useRef, useState } from "../lib/html.js";
 import { boxAround, boxBetween, HANDLES, moveBox, resizeBox } from "../lib/rectangles.js";
 import { t } from "../lib/texts.js";
-import { useZoom, ZoomButtons, zoomKey } from "./zoom.js";
+import { ZoomStage } from "./zoom.js";
 
 /** @typedef {import("../lib/rectangles.js").Box} Box */
 /** @typedef {import("../lib/rectangles.js").Point} Point */
@@ -30,75 +29,59 @@ const LEAST_DRAG_PX = 6;
 const HANDLE_REACH_PX = 22;
 
 /**
- * What one pointer does to the rectangles since it went down.
- * @typedef {{kind: "draw" | "move" | "resize", from: Point, index: number, box: Box, handle: string, moved: boolean}} Drag
- */
-
-/**
- * Two fingers that zoom: their distance when they began, and the zoom at that time.
- * @typedef {{distance: number, zoom: number}} Pinch
+ * What one pointer does to the rectangles since it went down; `down`: where that was on the screen.
+ * @typedef {{
+ *   kind: "draw" | "move" | "resize", from: Point, down: Point, index: number, box: Box, handle: string, moved: boolean,
+ * }} Dragging
  */
 
 /**
  * Show an image with rectangles; `onChange` gets all of them after each change that is complete.
  * @param {{
- *   src: string, alt: string, image: Size, regions: readonly Box[], editing: boolean,
- *   onChange: (regions: Box[]) => void, onImageError?: () => void, children?: any,
+ *   src: string, alt: string, image: Size, regions: readonly Box[], onChange: (regions: Box[]) => void,
+ *   onImageError?: () => void, children?: any,
  * }} props `children`: further buttons
  */
-export function DrawRegions({ src, alt, image, regions, editing, onChange, onImageError, children }) {
-  const view = useZoom(image);
+export function DrawRegions({ src, alt, image, regions, onChange, onImageError, children }) {
   const [draft, setDraft] = useState(/** @type {{index: number, box: Box} | null} */ (null));
   const [selected, setSelected] = useState(-1);
-  const pointers = useDragging({ image, regions, editing, view, setDraft, setSelected, onChange });
-  const keys = useRegionKeys({ image, regions, editing, view, setSelected, onChange });
+  const zoom = useZoom(image, useDragging({ image, regions, setDraft, setSelected, onChange }));
+  const keys = useRegionKeys({ image, regions, zoom, setSelected, onChange });
   const shown = regions.map((box, index) => (draft?.index === index ? draft.box : box));
   if (draft && draft.index === regions.length) {
     shown.push(draft.box);
   }
-  const unit = 1 / view.scale;
-  return html`<div class="draw-regions" data-editing=${editing}>
-    <div class="draw-regions-window" ref=${view.window} tabindex="0" role="group" aria-label=${alt} onKeyDown=${keys.onKeyDown}>
-      <div class="draw-regions-stage" style=${{ width: `${view.width}px`, height: `${view.height}px` }}>
-        <img src=${src} alt=${alt} draggable=${false} onError=${onImageError} />
-        <svg
-          ref=${view.drawing}
-          viewBox=${`0 0 ${image.width} ${image.height}`}
-          preserveAspectRatio="none"
-          ...${pointers}
-        >
-          ${shown.map(
-            (box, index) => html`<${Region} box=${box} index=${index} unit=${unit} editing=${editing}
-            selected=${editing && selected === index} onFocus=${() => setSelected(index)} />`,
-          )}
-        </svg>
-      </div>
-    </div>
+  return html`<div class="draw-regions">
+    <${ZoomStage} zoom=${zoom} label=${alt} isDrawing onKeyDown=${keys.onKeyDown}>
+      <img class="viewer-layer" src=${src} alt=${alt} draggable=${false} onError=${onImageError} />
+      <svg class="viewer-layer" viewBox=${`0 0 ${image.width} ${image.height}`} preserveAspectRatio="none">
+        ${shown.map(
+          (box, index) => html`<${Region} box=${box} index=${index} unit=${1 / zoom.scale}
+          selected=${selected === index} onFocus=${() => setSelected(index)} />`,
+        )}
+      </svg>
+    <//>
     <div class="draw-regions-tools">
       ${children}
-      ${
-        editing &&
-        html`<button type="button" onClick=${keys.add}>${t("regions.add")}</button>
-        <button type="button" disabled=${!regions[selected]} onClick=${() => keys.remove(selected)}>
-          ${t("regions.remove")}
-        </button>`
-      }
-      <${ZoomButtons} view=${view} />
+      <button type="button" onClick=${keys.add}>${t("regions.add")}</button>
+      <button type="button" disabled=${!regions[selected]} onClick=${() => keys.remove(selected)}>
+        ${t("regions.remove")}
+      </button>
     </div>
   </div>`;
 }
 
 /**
- * @param {{box: Box, index: number, unit: number, editing: boolean, selected: boolean, onFocus: () => void}} props
+ * @param {{box: Box, index: number, unit: number, selected: boolean, onFocus: () => void}} props
  */
-function Region({ box, index, unit, editing, selected, onFocus }) {
+function Region({ box, index, unit, selected, onFocus }) {
   const [x, y, width, height] = box;
   const label = t("regions.region", { n: index + 1, x, y, width, height });
   const rectangle = { x, y, width, height };
   return html`<g
     class=${`draw-region${selected ? " draw-region-selected" : ""}`}
-    role=${editing ? "button" : "img"}
-    tabindex=${editing ? 0 : undefined}
+    role="button"
+    tabindex="0"
     aria-label=${label}
     data-region=${index}
     onFocus=${onFocus}
@@ -121,94 +104,60 @@ function Region({ box, index, unit, editing, selected, onFocus }) {
 
 /**
  * @typedef {{
- *   image: Size, regions: readonly Box[], editing: boolean, view: import("./zoom.js").View,
- *   setDraft: (draft: {index: number, box: Box} | null) => void, setSelected: (index: number) => void,
- *   onChange: (regions: Box[]) => void,
+ *   image: Size, regions: readonly Box[], setSelected: (index: number) => void, onChange: (regions: Box[]) => void,
  * }} Editing
  */
 
 /**
- * Return the pointer events of the drawing: one pointer draws, moves or resizes; a second one makes it a pinch.
- * @param {Editing} editing
+ * Return what one pointer does on the image: it draws, moves or resizes a rectangle.
+ * @param {Editing & {setDraft: (draft: {index: number, box: Box} | null) => void}} editing
+ * @returns {import("../lib/gestures.js").Drag}
  */
-function useDragging({ image, regions, editing, view, setDraft, setSelected, onChange }) {
-  const down = useRef(/** @type {Map<number, PointerEvent>} */ (new Map()));
-  const drag = useRef(/** @type {Drag | null} */ (null));
-  const pinch = useRef(/** @type {Pinch | null} */ (null));
-
-  const stop = useCallback(() => {
-    drag.current = null;
+function useDragging({ image, regions, setDraft, setSelected, onChange }) {
+  const dragging = useRef(/** @type {Dragging | null} */ (null));
+  /** @type {import("../lib/gestures.js").Drag["begin"]} */
+  const begin = (event, from) => {
+    if (regions.length >= MOST_REGIONS && regionOf(event) < 0) return false;
+    const begun = beginDrag(event, from, regions);
+    dragging.current = begun;
+    setSelected(begun.kind === "draw" ? -1 : begun.index);
+    return true;
+  };
+  /** @type {import("../lib/gestures.js").Drag["move"]} */
+  const move = (event, to) => {
+    const going = /** @type {Dragging} */ (dragging.current);
+    going.moved ||= Math.hypot(event.clientX - going.down.x, event.clientY - going.down.y) >= LEAST_DRAG_PX;
+    if (going.moved) setDraft({ index: going.index, box: dragged(going, to, image) });
+  };
+  /** @type {import("../lib/gestures.js").Drag["end"]} */
+  const end = (to) => {
+    const going = /** @type {Dragging} */ (dragging.current);
     setDraft(null);
-  }, []);
-  /** @param {PointerEvent} event */
-  const onPointerDown = (event) => {
-    if (event.button !== 0) {
-      return;
-    }
-    down.current.set(event.pointerId, event);
-    /** @type {Element} */ (event.currentTarget).setPointerCapture(event.pointerId);
-    if (down.current.size === 2) {
-      stop();
-      pinch.current = { distance: distanceOf(down.current), zoom: view.zoom };
-    } else if (down.current.size === 1 && (regions.length < MOST_REGIONS || regionOf(event) >= 0)) {
-      drag.current = beginDrag(event, view.imagePoint(event), regions);
-      setSelected(drag.current.kind === "draw" ? -1 : drag.current.index);
-    }
-  };
-  /** @param {PointerEvent} event */
-  const onPointerMove = (event) => {
-    const before = down.current.get(event.pointerId);
-    if (!before) {
-      return;
-    }
-    if (pinch.current) {
-      const from = middleOf(down.current);
-      down.current.set(event.pointerId, event);
-      const to = middleOf(down.current);
-      shift(view.window.current, from.clientX - to.clientX, from.clientY - to.clientY);
-      view.zoomTo((pinch.current.zoom * distanceOf(down.current)) / pinch.current.distance, to);
-    } else if (drag.current) {
-      const going = drag.current;
-      going.moved ||= Math.hypot(event.clientX - before.clientX, event.clientY - before.clientY) >= LEAST_DRAG_PX;
-      if (going.moved) {
-        setDraft({ index: going.index, box: dragged(going, view.imagePoint(event), image) });
-      }
-    }
-  };
-  /** @param {PointerEvent} event */
-  const onPointerUp = (event) => {
-    const going = drag.current;
-    if (going?.moved && down.current.has(event.pointerId)) {
+    if (to && going.moved) {
       const changed = [...regions];
-      changed[going.index] = dragged(going, view.imagePoint(event), image);
+      changed[going.index] = dragged(going, to, image);
       onChange(changed);
       setSelected(going.index);
     }
-    onPointerCancel(event);
   };
-  /** @param {PointerEvent} event */
-  const onPointerCancel = (event) => {
-    down.current.delete(event.pointerId);
-    pinch.current = null;
-    stop();
-  };
-  return editing ? { onPointerDown, onPointerMove, onPointerUp, onPointerCancel } : {};
+  return { begin, move, end };
 }
 
 /**
  * @param {PointerEvent} event
  * @param {Point} from
  * @param {readonly Box[]} regions
- * @returns {Drag}
+ * @returns {Dragging}
  */
 function beginDrag(event, from, regions) {
   const index = regionOf(event);
   const box = regions[index];
+  const begun = { from, down: { x: event.clientX, y: event.clientY }, moved: false };
   if (!box) {
-    return { kind: "draw", from, index: regions.length, box: [0, 0, 1, 1], handle: "", moved: false };
+    return { ...begun, kind: "draw", index: regions.length, box: [0, 0, 1, 1], handle: "" };
   }
   const handle = /** @type {Element} */ (event.target).closest("[data-handle]")?.getAttribute("data-handle") ?? "";
-  return { kind: handle ? "resize" : "move", from, index, box, handle, moved: false };
+  return { ...begun, kind: handle ? "resize" : "move", index, box, handle };
 }
 
 /** Return which rectangle an event is about; -1: none. @param {Event} event */
@@ -219,7 +168,7 @@ function regionOf(event) {
 
 /**
  * Return the rectangle that a drag has made so far.
- * @param {Drag} drag
+ * @param {Dragging} drag
  * @param {Point} to
  * @param {Size} image
  * @returns {Box}
@@ -233,32 +182,6 @@ function dragged(drag, to, image) {
   return handle ? resizeBox(drag.box, handle, by, image) : moveBox(drag.box, by, image);
 }
 
-/**
- * @param {Map<number, PointerEvent>} pointers
- */
-function distanceOf(pointers) {
-  const [a, b] = [...pointers.values()];
-  return a && b ? Math.max(1, Math.hypot(a.clientX - b.clientX, a.clientY - b.clientY)) : 1;
-}
-
-/**
- * @param {Map<number, PointerEvent>} pointers
- */
-function middleOf(pointers) {
-  const all = [...pointers.values()];
-  const mean = (/** @type {number[]} */ numbers) => numbers.reduce((sum, one) => sum + one, 0) / all.length;
-  return { clientX: mean(all.map((one) => one.clientX)), clientY: mean(all.map((one) => one.clientY)) };
-}
-
-/**
- * @param {HTMLElement | null} window
- * @param {number} x
- * @param {number} y
- */
-function shift(window, x, y) {
-  window?.scrollBy(x, y);
-}
-
 /** @type {Readonly<Record<string, Point>>} */
 const ARROWS = Object.freeze({
   ArrowLeft: { x: -1, y: 0 },
@@ -269,30 +192,32 @@ const ARROWS = Object.freeze({
 
 /**
  * Return what the keyboard does, as the table at the top of this file says.
- * @param {Omit<Editing, "setDraft">} editing
+ * @param {Editing & {zoom: import("../lib/gestures.js").Zoom}} editing
  */
-function useRegionKeys({ image, regions, editing, view, setSelected, onChange }) {
+function useRegionKeys({ image, regions, zoom, setSelected, onChange }) {
   /** @param {KeyboardEvent} event */
   const onKeyDown = (event) => {
     if (event.ctrlKey || event.metaKey) {
       return;
     }
     const index = regionOf(event);
-    if (zoomKey(event.key, view) || (editing && editKey(event, index))) {
+    if (editKey(event, index)) {
       event.preventDefault();
       event.stopPropagation();
+    } else {
+      zoom.handlers.onKeyDown(event);
     }
   };
   const add = () => {
     if (regions.length >= MOST_REGIONS) return;
-    onChange([...regions, boxAround(view.imagePoint(view.middle()), image)]);
-    focusRegion(view.drawing, regions.length);
+    onChange([...regions, boxAround(zoom.middle(), image)]);
+    focusRegion(zoom.place, regions.length);
   };
   /** @param {number} index */
   const remove = (index) => {
     onChange(regions.filter((_, place) => place !== index));
     setSelected(-1);
-    view.window.current?.focus();
+    zoom.stage.current?.focus();
   };
   return { onKeyDown, add, remove };
 
@@ -301,7 +226,7 @@ function useRegionKeys({ image, regions, editing, view, setSelected, onChange })
     const box = regions[index];
     const arrow = ARROWS[event.key];
     if (box && arrow) {
-      const step = Math.max(1, Math.round(1 / view.scale)) * (event.shiftKey ? 10 : 1);
+      const step = Math.max(1, Math.round(1 / zoom.scale)) * (event.shiftKey ? 10 : 1);
       const by = { x: arrow.x * step, y: arrow.y * step };
       const changed = event.altKey ? resizeBox(box, { x: 1, y: 1 }, by, image) : moveBox(box, by, image);
       onChange(regions.map((one, place) => (place === index ? changed : one)));
@@ -321,12 +246,12 @@ function useRegionKeys({ image, regions, editing, view, setSelected, onChange })
 
 /**
  * Give a rectangle the focus when it has been drawn.
- * @param {{current: SVGSVGElement | null}} drawing
+ * @param {{current: HTMLElement | null}} place
  * @param {number} index
  */
-function focusRegion(drawing, index) {
+function focusRegion(place, index) {
   requestAnimationFrame(() => {
-    const region = drawing.current?.querySelector(`g.draw-region[data-region="${index}"]`);
+    const region = place.current?.querySelector(`g.draw-region[data-region="${index}"]`);
     /** @type {SVGElement | null | undefined} */ (region)?.focus();
   });
 }

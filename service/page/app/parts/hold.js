@@ -5,6 +5,7 @@ import { askPerson, hasScope } from "../lib/session.js";
 import { formatDate, t } from "../lib/texts.js";
 import { confirmChange, Dialog, showDialog } from "./dialog.js";
 import { ProblemNote } from "./problem.js";
+import { holdText } from "./reason.js";
 import { StationSetup } from "./station_setup.js";
 
 const EVERY_MS = 10_000;
@@ -18,6 +19,7 @@ const LONGEST_REASON = 128;
  * @property {string | null} hold
  * @property {string | null} held_at
  * @property {string | null} held_by
+ * @property {any} held_sample the limit sample that put it on hold; null: a person did
  */
 
 /**
@@ -124,7 +126,7 @@ export function HoldControl({ station, revision, onChange = () => {} }) {
         <path fill="currentColor" d="M3 1h18l2 2v18l-2 2H3l-2-2V3ZM7 6v12h3.500V6Zm6.500 0v12H17V6Z" />
       </svg>
       <div class="hold-text">
-        <p><strong>${t("hold.held")}</strong> ${found.hold}</p>
+        <p><strong>${t("hold.held")}</strong> ${holdText(found.hold, found.held_sample)}</p>
         <p class="hint">${whoAndWhen(found)} ${t("hold.meaning")}</p>
       </div>
       ${releaseButton}

@@ -1,11 +1,12 @@
 /** What people decided on an image, and the way to decide again: a mistake of yesterday is corrected here. */
 import { api } from "../lib/api.js";
 import { countingReview } from "../lib/counting_review.js";
+import { useDefectTitles } from "../lib/defect_titles.js";
 import { html, useEffect, useState } from "../lib/html.js";
 import { askPerson, hasScope, useSession } from "../lib/session.js";
 import { formatDate, t } from "../lib/texts.js";
 import { confirmChange } from "./dialog.js";
-import { reviewText } from "./inspection_row.js";
+import { productsWithCodes, reviewText } from "./inspection_row.js";
 import { ProblemNote } from "./problem.js";
 
 /** @typedef {{code: string, title: string}} DefectKind */
@@ -17,6 +18,7 @@ const ENDED = new Set(["done", "failed", "expired"]);
 export function InspectionReviews({ inspection, onChange }) {
   const { reviews } = inspection;
   const counting = countingReview(reviews);
+  const titles = useDefectTitles(productsWithCodes([inspection]));
   return html`<section class="card">
     <h2>${t("inspection.reviews")}</h2>
     ${reviews.length === 0 && html`<p class="hint">${t("inspection.no_reviews")}</p>`}
@@ -24,7 +26,7 @@ export function InspectionReviews({ inspection, onChange }) {
       ${reviews.map(
         (/** @type {any} */ one, /** @type {number} */ place) =>
           html`<li key=${place} class=${one === counting ? "counts" : ""}>
-            <p><strong>${reviewText(one)}</strong> · ${formatDate(one.at)}${one.key && html` · ${t("inspection.review_key", { key: one.key })}`}</p>
+            <p><strong>${reviewText(one, inspection.product, titles)}</strong> · ${formatDate(one.at)}${one.key && html` · ${t("inspection.review_key", { key: one.key })}`}</p>
             ${one.note && html`<p>${one.note}</p>`}
             ${one.blind && html`<p class="hint">${t("inspection.review_blind")}</p>`}
             ${one === counting && html`<p class="hint">${t("inspection.review_counts")}</p>`}

@@ -1,13 +1,14 @@
 /** An inspection as a line of a list: picture, verdict, whose image, when, and how far from the limit. */
 import { countingReview } from "../lib/counting_review.js";
+import { defectTitle } from "../lib/defect_titles.js";
 import { html } from "../lib/html.js";
 import { Link } from "../lib/router.js";
 import { formatDate, formatNumber, t } from "../lib/texts.js";
 import { Thumbnail } from "./thumbnail.js";
 import { Verdict } from "./verdict.js";
 
-/** @param {{inspection: any}} props */
-export function InspectionRow({ inspection }) {
+/** @param {{inspection: any, titles: import("../lib/defect_titles.js").DefectTitles}} props */
+export function InspectionRow({ inspection, titles }) {
   const review = countingReview(inspection.reviews);
   return html`<${Link} class="inspection-row" href=${`/inspections/${inspection.id}`}>
     <${Thumbnail} id=${inspection.id} />
@@ -16,7 +17,7 @@ export function InspectionRow({ inspection }) {
     <span class="row-place">${[inspection.station, inspection.product, inspection.view].filter(Boolean).join(" · ")}</span>
     <span class="row-time">${formatDate(inspection.finished_at ?? inspection.accepted_at)}</span>
     <span class="row-score">${scoreText(inspection)}</span>
-    <span class="row-review">${review && reviewText(review)}</span>
+    <span class="row-review">${review && reviewText(review, inspection.product, titles)}</span>
   <//>`;
 }
 
@@ -29,8 +30,19 @@ function scoreText({ score, thresholds, error, quality }) {
   return quality && !quality.passed ? t("row.unfit") : "";
 }
 
-/** @param {any} review */
-export function reviewText({ decision, defect_code, by }) {
-  const found = decision === "ok" ? t("decision.ok") : [t("decision.defect"), defect_code].filter(Boolean).join(": ");
+/**
+ * @param {any} review
+ * @param {string} product
+ * @param {import("../lib/defect_titles.js").DefectTitles} titles
+ */
+export function reviewText({ decision, defect_code, by }, product, titles) {
+  const title = defect_code && defectTitle(titles, defect_code, [product]);
+  const found = decision === "ok" ? t("decision.ok") : [t("decision.defect"), title].filter(Boolean).join(": ");
   return t("row.review", { found, by });
+}
+
+/** Return the products of which a code has to be named. @param {any[]} inspections */
+export function productsWithCodes(inspections) {
+  const hasCode = (/** @type {any} */ one) => one.reviews.some((/** @type {any} */ review) => review.defect_code);
+  return inspections.filter(hasCode).map((one) => one.product);
 }

@@ -34,7 +34,7 @@ export function InspectionTechnical({ inspection }) {
         [t("inspection.started"), one.started_at && formatDate(one.started_at)],
         [t("inspection.ended"), one.finished_at && formatDate(one.finished_at)],
         [t("inspection.attempts"), one.attempts],
-        [t("inspection.priority"), one.priority],
+        [t("inspection.priority"), t(`priority.${one.priority}`)],
         [t("inspection.deadline"), one.deadline_ms && t("inspection.ms", { value: formatNumber(one.deadline_ms) })],
         [t("inspection.replay_of"), original],
       ]}

@@ -47,7 +47,7 @@ function Quality({ quality }) {
       (/** @type {any} */ one) =>
         html`<li key=${one.measure}>
           <strong>${t(`quality.${one.check}`)}</strong>: ${t("inspection.quality_measured", { value: formatNumber(one.value), limit: formatNumber(one.limit) })}
-          <span class="hint">${one.detail}</span>
+          <span class="hint">${t(`quality.${one.check}_do`, {}, one.detail)}</span>
         </li>`,
     )}
   </ul>`;

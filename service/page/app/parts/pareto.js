@@ -5,7 +5,7 @@ import { formatNumber, t } from "../lib/texts.js";
 const MOST_BARS = 8;
 const PERCENT = /** @type {const} */ ({ style: "percent", maximumFractionDigits: 0 });
 
-/** @typedef {{name: string, count: number}} Bar */
+/** @typedef {{name: string, count: number, code?: string | null}} Bar `code`: of a name that has one in files */
 
 /** @param {{title: string, bars: Bar[]}} props in any order */
 export function Pareto({ title, bars }) {
@@ -32,7 +32,7 @@ export function paretoRows(bars) {
   });
 }
 
-/** @param {{title: string, rows: {name: string, count: number, share: number, upTo: number}[]}} props */
+/** @param {{title: string, rows: (Bar & {share: number, upTo: number})[]}} props */
 function Chart({ title, rows }) {
   const points = rows.map((one, place) => `${100 * one.upTo},${10 * place + 5}`).join(" ");
   return html`<div class="pareto-chart">
@@ -49,8 +49,8 @@ function Chart({ title, rows }) {
       <tbody>
         ${rows.map(
           (one, place) =>
-            html`<tr key=${one.name}>
-              <th scope="row" title=${one.name}>${one.name}</th>
+            html`<tr key=${one.code ?? one.name}>
+              <th scope="row" title=${one.code ? `${one.name} (${one.code})` : one.name}>${one.name}</th>
               <td class="number">${formatNumber(one.count)}</td>
               ${place === 0 && html`<td class="pareto-bars" rowspan=${rows.length} aria-hidden="true"><${Bars} rows=${rows} points=${points} /></td>`}
               <td class="number">${formatNumber(one.upTo, PERCENT)}</td>

@@ -4,6 +4,7 @@ import { useEffect, useState } from "../lib/html.js";
 import { askPerson } from "../lib/session.js";
 import { t } from "../lib/texts.js";
 import { confirmChange } from "./dialog.js";
+import { problemText } from "./problem.js";
 
 const PREVIEW_AFTER_MS = 150;
 /** Inspections that a change is tried on while somebody drags. */
@@ -87,12 +88,12 @@ export async function changeProduct({ question, method, path, body, revision }) 
   return true;
 }
 
-/**
- * Return what a refused change means to the person who made it.
- * @param {unknown} error
- */
+/** Whether a change was refused because somebody else made one since it was read. @param {unknown} error */
+export function isOutdated(error) {
+  return error instanceof Problem && (error.status === 412 || error.type.endsWith(":state-changed"));
+}
+
+/** Return what a refused change means to the person who made it. @param {unknown} error */
 export function refusalText(error) {
-  if (error instanceof Problem && (error.status === 412 || error.type.endsWith(":state-changed")))
-    return t("product.changed_meanwhile");
-  return null;
+  return isOutdated(error) ? t("product.changed_meanwhile") : problemText(error);
 }

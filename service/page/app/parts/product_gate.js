@@ -7,7 +7,7 @@ import { formatDate, t } from "../lib/texts.js";
 import { Examples } from "./examples.js";
 import { LimitChart } from "./limit_chart.js";
 import { ProblemNote } from "./problem.js";
-import { changeProduct, productPath, refusalText, useLoaded, usePreview } from "./product_data.js";
+import { changeProduct, isOutdated, productPath, refusalText, useLoaded, usePreview } from "./product_data.js";
 
 /** @typedef {"darkest" | "brightest" | "black_share" | "white_share" | "sharpness" | "likeness"} LimitName */
 /** @typedef {Record<LimitName, number>} GateLimits */
@@ -43,7 +43,7 @@ export function Gate({ product, version, onChanged }) {
       if (await changeProduct(change)) onChanged();
     } catch (error) {
       setRefused(error);
-      if (refusalText(error)) onChanged();
+      if (isOutdated(error)) onChanged();
     }
   };
   const toggle = (/** @type {boolean} */ on) =>
@@ -77,7 +77,7 @@ export function Gate({ product, version, onChanged }) {
         </p>
         <${GateLimitsForm} key=${key} product=${product} version=${version} gate=${shown} make=${make} mayChange=${mayChange} path=${path} />`
     }
-    ${refused && html`<p class="note note-problem" role="alert">${refusalText(refused) ?? /** @type {Error} */ (refused).message}</p>`}
+    ${refused && html`<p class="note note-problem" role="alert">${refusalText(refused)}</p>`}
   </section>`;
 }
 

@@ -4,8 +4,9 @@ import { formatValue } from "../lib/limits.js";
 import { Link } from "../lib/router.js";
 import { hasScope } from "../lib/session.js";
 import { formatDate, t } from "../lib/texts.js";
-import { changeProduct, productPath, refusalText } from "./product_data.js";
+import { changeProduct, isOutdated, productPath, refusalText } from "./product_data.js";
 import { Evaluations } from "./product_evaluations.js";
+import { promiseText, sensitivitySentences } from "./product_promise.js";
 
 /** @param {{product: any, shown: any, onChanged: () => void}} props */
 export function Versions({ product, shown, onChanged }) {
@@ -20,12 +21,12 @@ export function Versions({ product, shown, onChanged }) {
       if (await changeProduct({ question, method: "PUT", path, body, revision: product.revision })) onChanged();
     } catch (error) {
       setRefused(error);
-      if (refusalText(error)) onChanged();
+      if (isOutdated(error)) onChanged();
     }
   };
   return html`<section class="product-section" aria-labelledby="versions">
     <h2 id="versions">${t("product.versions")}</h2>
-    ${refused && html`<p class="note note-problem" role="alert">${refusalText(refused) ?? /** @type {Error} */ (refused).message}</p>`}
+    ${refused && html`<p class="note note-problem" role="alert">${refusalText(refused)}</p>`}
     <ul class="versions">
       ${product.versions.map(
         (/** @type {any} */ one) => html`<li class="card" key=${one.version} data-active=${one.version === active}>
@@ -36,7 +37,7 @@ export function Versions({ product, shown, onChanged }) {
           </div>
           <div class="quality">
             <${Evaluations} product=${product.product} version=${one} onChanged=${onChanged} />
-            <${Promised} quality=${one.quality} />
+            <${Promised} version=${one} />
           </div>
           <p class="hint">
             ${t("product.limits_of", { review: formatValue(one.thresholds.review), fail: formatValue(one.thresholds.fail) })}${" "}
@@ -71,12 +72,12 @@ export function isOverridden(version) {
   return calibrated && ["review", "fail", "pixel"].some((one) => thresholds[one] !== calibrated[one]);
 }
 
-/** What its limits promise, and what was found of artificial defects when it was made. @param {{quality: any}} props */
-function Promised({ quality }) {
-  const sentences = /** @type {string[]} */ (quality.synthetic_sensitivity?.sentences ?? []);
-  const promise = quality.calibration?.warning ?? quality.calibration?.promise;
+/** What its limits promise, and what was found of artificial defects when it was made. @param {{version: any}} props */
+function Promised({ version: { quality, promise } }) {
+  const sentences = sensitivitySentences(quality.synthetic_sensitivity);
+  const promised = promise ? promiseText(promise) : (quality.calibration?.warning ?? quality.calibration?.promise);
   return html`
-    ${promise && html`<p><strong>${t("product.promise")}</strong> ${promise}</p>`}
+    ${promised && html`<p><strong>${t("product.promise")}</strong> ${promised}</p>`}
     ${
       sentences.length > 0 &&
       html`<details>

@@ -7,7 +7,7 @@ import { formatNumber, t } from "../lib/texts.js";
  */
 export function reasonText(entry) {
   if (entry.is_waiting) return t("reason.waiting");
-  if (entry.error || entry.verdict === null) return t("reason.no_result", { detail: entry.error?.detail ?? "–" });
+  if (entry.error || entry.verdict === null) return t("reason.no_result", { detail: failureText(entry.error) });
   const unfit = entry.quality?.passed === false ? entry.quality.reasons?.[0] : null;
   if (unfit) return unfitText(unfit);
   if (entry.score === null || !entry.thresholds) return entry.overtime ? t("reason.overtime") : "";
@@ -17,16 +17,36 @@ export function reasonText(entry) {
     fail: formatScore(entry.thresholds.fail),
   };
   if (entry.verdict === "fail") return t("reason.fail", values);
-  if (entry.hold) return t("reason.hold", { reason: entry.hold });
+  if (entry.hold) return t("reason.hold", { reason: holdText(entry.hold, entry.hold_sample) });
   if (entry.overtime) return t("reason.overtime");
   return t(entry.verdict === "review" ? "reason.review" : "reason.pass", values);
 }
 
-/** @param {{measure: string, value: number, limit: number, detail: string}} reason */
-function unfitText({ measure, value, limit, detail }) {
+/**
+ * Return why an image is unfit, in a sentence.
+ * @param {{measure: string, value: number, limit: number, detail: string}} reason
+ */
+export function unfitText({ measure, value, limit, detail }) {
   const short = (/** @type {number} */ number) => formatNumber(number, { maximumSignificantDigits: 3 });
-  const text = t(`reason.${measure}`, { value: short(value), limit: short(limit) });
-  return text === `reason.${measure}` ? detail : text; // a measure of a newer service
+  return t(`reason.${measure}`, { value: short(value), limit: short(limit) }, detail);
+}
+
+/**
+ * Return why a station is on hold: a person's words, or a limit sample's wrong verdict.
+ * @param {string} reason
+ * @param {{serial: string, expected: "good" | "bad", verdict: string | null} | null | undefined} sample
+ */
+export function holdText(reason, sample) {
+  if (!sample) return reason;
+  return t(`hold.sample.${sample.expected}`, {
+    serial: sample.serial,
+    verdict: t(`verdict.${sample.verdict ?? "none"}`),
+  });
+}
+
+/** @param {{code: string, detail: string} | null | undefined} error */
+export function failureText(error) {
+  return error ? t(`failure.${error.code}`, {}, error.detail) : "–";
 }
 
 /**

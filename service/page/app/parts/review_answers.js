@@ -1,8 +1,10 @@
 /** What became of decisions: the last one with its undo, those that wait for the network, those that were refused. */
+import { Problem } from "../lib/api.js";
 import { decisions } from "../lib/decisions.js";
 import { html } from "../lib/html.js";
 import { Link } from "../lib/router.js";
 import { t } from "../lib/texts.js";
+import { problemText } from "./problem.js";
 
 /** @typedef {import("../lib/reviewing.js").Made} Made */
 
@@ -61,7 +63,7 @@ export function Sending({ sending }) {
   }
     ${refused.map(
       (one) => html`<div class="note note-problem" role="alert" key=${one.operation.inspection}>
-      <p>${t("review.refused", { title: one.operation.title, why: one.why })}</p>
+      <p>${t("review.refused", { title: one.operation.title, why: problemText(new Problem(409, { type: one.type, detail: one.why })) })}</p>
       <button type="button" onClick=${() => decisions.forget(one)}>${t("review.read")}</button>
     </div>`,
     )}`;

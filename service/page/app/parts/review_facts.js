@@ -1,8 +1,10 @@
 /** What is known of the image to decide; of a blind one nothing that the model found. */
+import { useDefectTitles } from "../lib/defect_titles.js";
 import { html } from "../lib/html.js";
 import { titleOf } from "../lib/reviewing.js";
 import { formatDate, formatNumber, t } from "../lib/texts.js";
-import { reviewText } from "./inspection_row.js";
+import { productsWithCodes, reviewText } from "./inspection_row.js";
+import { failureText, holdText, unfitText } from "./reason.js";
 import { Verdict } from "./verdict.js";
 
 /** @typedef {import("../lib/claims.js").Inspection} Inspection */
@@ -33,35 +35,37 @@ function ModelFound({ inspection }) {
   return html`<div class="review-model">
     <${Verdict} verdict=${inspection.verdict} size="large" />
     <p>${reasonText(inspection)}</p>
-    ${inspection.decision === "disputed" && html`<${Disputed} reviews=${inspection.reviews} />`}
+    ${inspection.decision === "disputed" && html`<${Disputed} inspection=${inspection} />`}
     <${Score} inspection=${inspection} />
   </div>`;
 }
 
-/** Who decided what: the two see it differently. @param {{reviews: import("../lib/claims.js").Review[]}} props */
-function Disputed({ reviews }) {
-  const standing = reviews.filter((one) => !one.withdrawn_at);
+/** Who decided what: the two see it differently. @param {{inspection: Inspection}} props */
+function Disputed({ inspection }) {
+  const titles = useDefectTitles(productsWithCodes([inspection]));
+  const standing = inspection.reviews.filter((one) => !one.withdrawn_at);
   return html`<p>${t("review.disputed")}</p>
-    <ul>${standing.map((one, place) => html`<li key=${place}>${reviewText(one)}</li>`)}</ul>`;
+    <ul>${standing.map((one, place) => html`<li key=${place}>${reviewText(one, inspection.product, titles)}</li>`)}</ul>`;
 }
 
 /** Say why it is not a pass. @param {Inspection} inspection */
 function reasonText(inspection) {
-  if (inspection.verdict === null) return t("reason.no_result", { detail: inspection.error?.detail ?? "–" });
+  if (inspection.verdict === null) return t("reason.no_result", { detail: failureText(inspection.error) });
   const unfit = inspection.quality?.passed === false ? inspection.quality.reasons[0] : undefined;
-  if (unfit) return t("review.reason_unfit", { why: unfit.detail });
+  if (unfit) return unfitText(unfit);
   const regions = t("review.regions", { n: inspection.regions.length });
-  if (inspection.hold) return t("review.reason_hold", { why: inspection.hold });
+  if (inspection.hold) return t("review.reason_hold", { why: holdText(inspection.hold, inspection.hold_sample) });
   if (inspection.overtime) return t("review.reason_overtime");
   return inspection.regions.length > 0 ? regions : t("review.reason_score");
 }
 
-/** The score on a scale that ends at one; the limits are marked. @param {{inspection: Inspection}} props */
+/** The score on a scale that ends at one; the limits are marked, but for a review limit below every score, as on hold. @param {{inspection: Inspection}} props */
 function Score({ inspection }) {
   const { score, thresholds } = inspection;
   if (score === null || !thresholds) return null;
   const place = (/** @type {number} */ value) => (100 * value) / (value + thresholds.fail);
-  const [at, review, fail] = [score, thresholds.review, thresholds.fail].map(place);
+  const hasReview = thresholds.review > 0;
+  const [at, review, fail] = [score, Math.max(thresholds.review, 0), thresholds.fail].map(place);
   return html`<div class="review-score">
     <svg viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">
       <rect class="review-score-pass" x="0" y="3" width=${review} height="4" />
@@ -69,7 +73,7 @@ function Score({ inspection }) {
       <rect class="review-score-fail" x=${fail} y="3" width=${100 - fail} height="4" />
       <rect class="review-score-at" x=${Math.min(at, 99)} y="0" width="1" height="10" />
     </svg>
-    <p>${t("review.score", {
+    <p>${t(hasReview ? "review.score" : "score.label_on_hold", {
       score: formatNumber(score),
       review: formatNumber(thresholds.review),
       fail: formatNumber(thresholds.fail),

@@ -40,6 +40,6 @@ function Drawing({ inspection, regions, onChange, children }) {
   }
   const insteadOf = () => setSource(source === "preview.jpg" ? "image" : null);
   return html`<p class="review-drawing" role="status">${t("review.drawing")}</p>
-    <${DrawRegions} src=${artifactUrl(inspection.id, source)} alt=${alt} image=${size} regions=${shown} editing
+    <${DrawRegions} src=${artifactUrl(inspection.id, source)} alt=${alt} image=${size} regions=${shown}
       onChange=${onChange} onImageError=${insteadOf}>${children}<//>`;
 }

@@ -9,7 +9,8 @@ export function ScoreBar({ score, thresholds }) {
   const { review, fail } = thresholds;
   const place = (/** @type {number} */ value) => `${(100 * Math.max(value, 0)) / (Math.max(value, 0) + fail)}%`;
   const hasReview = review > 0 && review < fail; // on hold it lies below every score
-  const label = t("score.label", { score: formatScore(score), review: formatScore(review), fail: formatScore(fail) });
+  const values = { score: formatScore(score), review: formatScore(review), fail: formatScore(fail) };
+  const label = t(hasReview ? "score.label" : "score.label_on_hold", values);
   return html`<div class="score" role="img" aria-label=${label}>
     <div class="score-track">
       <span class="score-zone zone-pass" style=${{ left: 0, right: "0" }}></span>

@@ -1,11 +1,11 @@
 /** A part's picture: input and reconstruction side by side under a slider, heat laid over it, regions outlined. */
-import { useGestures } from "../lib/gestures.js";
-import { html, useLayoutEffect, useRef, useState } from "../lib/html.js";
+import { useZoom } from "../lib/gestures.js";
+import { html, useState } from "../lib/html.js";
 import { useKeys } from "../lib/keys.js";
 import { hottestPlace, regionMarks } from "../lib/marks.js";
 import { usePicture } from "../lib/pictures.js";
-import { formatNumber, t } from "../lib/texts.js";
-import { fitted } from "../lib/zoom.js";
+import { t } from "../lib/texts.js";
+import { ZoomStage } from "./zoom.js";
 
 /** @typedef {[number, number, number, number]} Box x, y, width, height in pixels of the upright original */
 /** @typedef {import("../lib/zoom.js").Size} Size */
@@ -18,7 +18,6 @@ import { fitted } from "../lib/zoom.js";
  * @property {boolean} [imageOnly] the image alone: no reconstruction, no heat, no marks (for who must judge unaided)
  * @property {boolean} [hasKey] whether H shows the image alone; false while the page takes all letters for itself
  * @property {Box[]} [drawn] boxes that a person drew
- * @property {(box: Box) => void} [onDraw] if given, dragging on the picture draws a box, which it is called with
  * @property {any} [children] what lies over the stage's corner, such as a note
  */
 
@@ -29,7 +28,7 @@ const HEAT = 0.7;
  * Keys: H shows the image alone, and again all; while it has the focus + − 0 zoom, arrows move what is zoomed.
  * @param {ViewerProps} props
  */
-export function Viewer({ inspection, imageOnly = false, hasKey = true, drawn = [], onDraw, children }) {
+export function Viewer({ inspection, imageOnly = false, hasKey = true, drawn = [], children }) {
   const [split, setSplit] = useState(0);
   const [heat, setHeat] = useState(HEAT);
   const [hasMarks, setHasMarks] = useState(true);
@@ -51,7 +50,6 @@ export function Viewer({ inspection, imageOnly = false, hasKey = true, drawn = [
       heat=${canHeat && !isBare ? heat : 0}
       hasMarks=${hasMarks && !imageOnly && !isBare}
       drawn=${drawn}
-      onDraw=${onDraw}
     >${children}<//>
     ${
       !imageOnly &&
@@ -72,57 +70,38 @@ export function Viewer({ inspection, imageOnly = false, hasKey = true, drawn = [
 /**
  * @param {{inspection: any, natural: {size: Size | null, onLoad: (event: Event) => void}, heat: number, split: number,
  *   reconstruction: import("../lib/pictures.js").Picture | null, hasMarks: boolean, drawn: Box[],
- *   onDraw?: (box: Box) => void, children?: any}} props
+ *   children?: any}} props
  */
-function Stage({ inspection, natural, reconstruction, split, heat, hasMarks, drawn, onDraw, children }) {
-  const [stageSize, observe] = useElementSize();
+function Stage({ inspection, natural, reconstruction, split, heat, hasMarks, drawn, children }) {
   const picture = natural.size ?? { width: 4, height: 3 };
-  const plane = fitted(picture, stageSize);
-  const [draft, setDraft] = useState(/** @type {Box | null} */ (null));
-  const perPixel = picture.width / (plane.width || 1);
-  const drag = onDraw && makeDrag(picture, perPixel, setDraft, onDraw);
-  const { view, zoomBy, reset, stage, place, handlers } = useGestures(plane, drag);
+  const zoom = useZoom(picture);
   const preview = usePicture(inspection?.id ?? "", "preview.jpg", Boolean(inspection));
   const heated = usePicture(inspection?.id ?? "", "heat.png", heat > 0);
-  useLayoutEffect(() => observe(stage.current), []);
-  const shown = draft ? [...drawn, draft] : drawn;
-  const classes = `viewer-stage${view.scale > 1 ? " is-zoomed" : ""}${onDraw ? " is-drawing" : ""}`;
-  return html`<div class="viewer-frame">
-    <div class=${classes} ref=${stage} tabindex="0" role="group" aria-label=${t("viewer.label")} ...${handlers}>
-      <div class="viewer-place" ref=${place} style=${{ width: `${plane.width}px`, height: `${plane.height}px` }}>
-        ${
-          inspection &&
-          html`<div class="viewer-plane" style=${{ transform: `translate(${view.x}px, ${view.y}px) scale(${view.scale})` }}>
-            ${
-              preview.url &&
-              html`<img key=${preview.url} class="viewer-layer" alt=${t("viewer.alt", { serial: inspection.serial ?? "–" })}
-                data-picture=${inspection.id} src=${preview.url} draggable=${false} onLoad=${natural.onLoad} />`
-            }
-            ${
-              reconstruction?.url &&
-              html`<img class="viewer-layer" alt="" src=${reconstruction.url} draggable=${false}
-                style=${{ clipPath: `inset(0 0 0 ${100 - split}%)` }} />`
-            }
-            ${
-              heated.url &&
-              html`<img key=${heated.url} class="viewer-layer viewer-heat" alt="" draggable=${false}
-                src=${heated.url} style=${{ opacity: heat }} />`
-            }
-            ${hasMarks && html`<${Marks} inspection=${{ ...inspection, ...picture }} scale=${view.scale} />`}
-            ${shown.map((box, at) => html`<${Outline} key=${at} box=${box} size=${picture} kind="drawn" />`)}
-            ${split > 0 && html`<div class="viewer-split" style=${{ left: `${100 - split}%` }}></div>`}
-          </div>`
-        }
-      </div>
-    </div>
-    <${Status} preview=${preview.state} reconstruction=${(split > 0 && reconstruction?.state) || "none"} />
-    ${children}
-    <div class="viewer-zoom">
-      <button type="button" aria-label=${t("viewer.zoom_out")} onClick=${() => zoomBy(1 / 1.5)}>−</button>
-      <button type="button" aria-label=${t("viewer.zoom_whole")} onClick=${reset}>${formatNumber(view.scale, { style: "percent" })}</button>
-      <button type="button" aria-label=${t("viewer.zoom_in")} onClick=${() => zoomBy(1.5)}>+</button>
-    </div>
-  </div>`;
+  const reconstructed = (split > 0 && reconstruction?.state) || "none";
+  const over = html`<${Status} preview=${preview.state} reconstruction=${reconstructed} />${children}`;
+  return html`<${ZoomStage} zoom=${zoom} label=${t("viewer.label")} over=${over}>
+    ${
+      inspection &&
+      preview.url &&
+      html`<img key=${preview.url} class="viewer-layer" alt=${t("viewer.alt", { serial: inspection.serial ?? "–" })}
+        data-picture=${inspection.id} src=${preview.url} draggable=${false} onLoad=${natural.onLoad} />`
+    }
+    ${
+      inspection &&
+      reconstruction?.url &&
+      html`<img class="viewer-layer" alt="" src=${reconstruction.url} draggable=${false}
+        style=${{ clipPath: `inset(0 0 0 ${100 - split}%)` }} />`
+    }
+    ${
+      inspection &&
+      heated.url &&
+      html`<img key=${heated.url} class="viewer-layer viewer-heat" alt="" draggable=${false}
+        src=${heated.url} style=${{ opacity: heat }} />`
+    }
+    ${inspection && hasMarks && html`<${Marks} inspection=${{ ...inspection, ...picture }} />`}
+    ${drawn.map((box, at) => html`<${Outline} key=${at} box=${box} size=${picture} kind="drawn" />`)}
+    ${split > 0 && html`<div class="viewer-split" style=${{ left: `${100 - split}%` }}></div>`}
+  <//>`;
 }
 
 /** @param {{preview: import("../lib/pictures.js").PictureState, reconstruction: import("../lib/pictures.js").PictureState}} props */
@@ -136,20 +115,20 @@ function Status({ preview, reconstruction }) {
   return html`<p class="viewer-status" role="status">${text}</p>`;
 }
 
-/** @param {{inspection: any, scale: number}} props */
-function Marks({ inspection, scale }) {
+/** @param {{inspection: any}} props */
+function Marks({ inspection }) {
   const marks = regionMarks(inspection);
   const hottest = hottestPlace(inspection);
   let number = 0;
   return html`<div class="viewer-marks">
     ${marks.map((mark) => {
       const label = mark.specks > 1 ? t("viewer.specks", { n: mark.specks }) : String(++number);
-      return html`<${Outline} key=${mark.box.join()} box=${mark.box} size=${inspection} kind=${mark.specks ? "specks" : "region"} label=${label} scale=${scale} />`;
+      return html`<${Outline} key=${mark.box.join()} box=${mark.box} size=${inspection} kind=${mark.specks ? "specks" : "region"} label=${label} />`;
     })}
     ${
       hottest &&
       html`<svg class="viewer-hottest" viewBox="0 0 48 48" role="img" aria-label=${t("viewer.hottest")}
-        style=${{ left: percent(hottest.x, inspection.width), top: percent(hottest.y, inspection.height), transform: `translate(-50%, -50%) scale(${1 / scale})` }}>
+        style=${{ left: percent(hottest.x, inspection.width), top: percent(hottest.y, inspection.height) }}>
         <path class="halo" d=${CROSS} /><path d=${CROSS} />
       </svg>`
     }
@@ -158,14 +137,13 @@ function Marks({ inspection, scale }) {
 
 const CROSS = "M24 10a14 14 0 1 0 0 28 14 14 0 0 0 0-28M24 1v14M24 33v14M1 24h14M33 24h14";
 
-/** @param {{box: Box, size: Size, kind: "region" | "specks" | "drawn", label?: string, scale?: number}} props */
-function Outline({ box, size, kind, label, scale = 1 }) {
+/** @param {{box: Box, size: Size, kind: "region" | "specks" | "drawn", label?: string}} props */
+function Outline({ box, size, kind, label }) {
   const style = {
     left: percent(box[0], size.width),
     top: percent(box[1], size.height),
     width: percent(box[2], size.width),
     height: percent(box[3], size.height),
-    "--inverse": 1 / scale,
   };
   return html`<div class=${`viewer-outline outline-${kind}`} style=${style}>
     ${label && html`<span class="viewer-label">${label}</span>`}
@@ -178,24 +156,6 @@ function Outline({ box, size, kind, label, scale = 1 }) {
  */
 function percent(value, whole) {
   return `${(100 * value) / (whole || 1)}%`;
-}
-
-/**
- * @param {Size} picture
- * @param {number} perPixel pixels of the original in one of the plane
- * @param {(box: Box | null) => void} setDraft
- * @param {(box: Box) => void} onDraw
- * @returns {(from: {x: number, y: number}, to: {x: number, y: number}, isOver: boolean) => void}
- */
-function makeDrag(picture, perPixel, setDraft, onDraw) {
-  return (from, to, isOver) => {
-    const across = [from.x, to.x].map((one) => Math.round(Math.min(Math.max(one * perPixel, 0), picture.width)));
-    const down = [from.y, to.y].map((one) => Math.round(Math.min(Math.max(one * perPixel, 0), picture.height)));
-    const [left, top] = [Math.min(...across), Math.min(...down)];
-    const box = /** @type {Box} */ ([left, top, Math.max(...across) - left, Math.max(...down) - top]);
-    setDraft(isOver ? null : box);
-    if (isOver && box[2] > 1 && box[3] > 1) onDraw(box);
-  };
 }
 
 /**
@@ -213,23 +173,4 @@ function useNaturalSize(inspection) {
     return { size: { width: inspection.width, height: inspection.height }, onLoad: () => {} };
   }
   return { size: loaded && loaded.id === inspection?.id ? loaded.size : null, onLoad };
-}
-
-/** @returns {[Size, (element: Element | null) => (() => void) | undefined]} */
-function useElementSize() {
-  const [size, setSize] = useState({ width: 400, height: 300 });
-  const latest = useRef(size);
-  /** @param {Element | null} element */
-  const observe = (element) => {
-    if (!element) return undefined;
-    const observer = new ResizeObserver(([entry]) => {
-      const { width, height } = entry.contentRect;
-      if (Math.abs(width - latest.current.width) < 1 && Math.abs(height - latest.current.height) < 1) return;
-      latest.current = { width, height };
-      setSize(latest.current);
-    });
-    observer.observe(element);
-    return () => observer.disconnect();
-  };
-  return [size, observe];
 }
