@@ -25,9 +25,10 @@ def _no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
 @contextmanager
 def no_answer(reason: str = "did not answer in time") -> Iterator[None]:
     """The folder counts as away, after less time than usual; where it answers it has that, on a busy machine too."""
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(ArtifactsUnavailable, match=reason):
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bounded, "ANSWER_S", 0.3)
-        yield
+        with pytest.raises(ArtifactsUnavailable, match=reason):
+            yield
 
 
 @pytest.fixture
