@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
+from typing import ParamSpec, TypeVar
 
 import structlog
 from fastapi import FastAPI, Request, Response
@@ -29,10 +31,15 @@ from service.errors import (
     UnknownProduct,
 )
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 PROBLEM_JSON = "application/problem+json"
 MAX_SHOWN_PATH = 200
 """Characters of a request's path that logs and answers repeat: a client chooses its length."""
 MAX_SHOWN_PRODUCTS = 20
+BUNDLES_ANSWER_S = 15.0
+"""For what a call reads of the store of bundles: some small files."""
 BUNDLES_RETRY_S = 5
 """A worker looks as often whether a store of bundles is back."""
 SECURITY_HEADERS = {
@@ -191,6 +198,20 @@ def product_error(store: Store, name: str, error: StoreError | ValueError) -> Se
     return ProductUnusable(
         f"product {name!r} has no usable bundle; the service's log says why: restore it or activate another version"
     )
+
+
+async def read_bundles(services: Services, function: Callable[P, T], /, *arguments: P.args, **named: P.kwargs) -> T:
+    """Return what the function, which reads the store of bundles, returns. It runs in a thread.
+
+    Raises:
+        StorageUnavailable: if it takes longer than some small files ever do: on a share that hangs it would be waited
+            for without end.
+    """
+    try:
+        return await asyncio.wait_for(services.threads.bundles.run(function, *arguments, **named), BUNDLES_ANSWER_S)
+    except TimeoutError as error:
+        log.error("store of bundles does not answer", within_s=BUNDLES_ANSWER_S)
+        raise _bundles_away() from error
 
 
 def _is_away(store: Store) -> bool:

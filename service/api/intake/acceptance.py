@@ -7,7 +7,6 @@ What cannot be kept is not accepted: the bytes are durable before the job is, an
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import hashlib
 import json
@@ -26,7 +25,7 @@ from model_store.errors import StoreError
 from model_store.store import Store
 from service.api.dependencies import Services
 from service.api.intake.capacity import capacity_error, check_capacity
-from service.api.problems import product_error, queue_unavailable
+from service.api.problems import product_error, queue_unavailable, read_bundles
 from service.api.uploads.decoding import CheckedImage, Upload
 from service.auth.scopes import Caller
 from service.contract import (
@@ -47,10 +46,6 @@ from service.queue.stations import StationPin
 from service.queue.submitter import Pinned, pin_now
 from service.storage.artifacts import ArtifactStore, ArtifactsUnavailable
 from service.telemetry.tracing import current_traceparent
-
-BUNDLES_ANSWER_S = 15.0
-"""For reading what is in force for a product: a few small files. On a share that hangs it would be waited for without
-end."""
 
 log = structlog.get_logger(__name__)
 
@@ -121,7 +116,7 @@ async def accept_image(
     Raises:
         ServiceError: if the image is refused. Only after a QueueUnavailable may it have been accepted all the same.
     """
-    pinned = await _pin_in_time(services, product)
+    pinned = await read_bundles(services, pin_product, services.store, product)
     given = _read_fields(upload.fields)
     fields = given if origin is None else _with_defaults(upload.fields, origin)
     pool = services.settings.pool_of(product)
@@ -167,18 +162,6 @@ def pin_product(store: Store, product: str) -> Pinned:
         return pin_now(store, product)
     except (StoreError, ValueError) as error:
         raise product_error(store, product, error) from error
-
-
-async def _pin_in_time(services: Services, product: str) -> Pinned:
-    try:
-        pinning = services.threads.bundles.run(pin_product, services.store, product)
-        return await asyncio.wait_for(pinning, BUNDLES_ANSWER_S)
-    except TimeoutError as error:
-        log.error("store of bundles does not answer", product=product, within_s=BUNDLES_ANSWER_S)
-        raise StorageUnavailable(
-            "the store of bundles does not answer; the image was not accepted: send it again later",
-            retry_after_s=services.settings.retry_after_s,
-        ) from error
 
 
 def _read_fields(given: Mapping[str, Any]) -> InspectionFields:

@@ -30,6 +30,7 @@ from service.api.oip.tensors import (
     write_outputs,
 )
 from service.api.oip.wire import HEADER_LENGTH, InferRequest, WireError, decompress, read_request, write_answer
+from service.api.problems import read_bundles
 from service.api.routes import health
 from service.api.routes.artifacts import load_artifact
 from service.api.routes.inspections import current_result
@@ -298,7 +299,7 @@ async def _active(services: Services, model: str) -> str:
         UnknownProduct: if there is no such product.
         ProductUnusable: if it has no usable bundle.
     """
-    pinned = await services.threads.bundles.run(pin_product, services.store, model)
+    pinned = await read_bundles(services, pin_product, services.store, model)
     return pinned.bundle.version
 
 

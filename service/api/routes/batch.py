@@ -13,6 +13,7 @@ from service.api.dependencies import CallerDep, IdempotencyKey, IdempotencyKeyTe
 from service.api.intake.acceptance import InspectionFields, accept_image, count_rejections, pin_product
 from service.api.openapi import operations as documents
 from service.api.openapi.bodies import batch_body
+from service.api.problems import read_bundles
 from service.api.routes.inspections import current_result
 from service.api.uploads.decoding import BatchUpload, Upload
 from service.auth.scopes import Caller
@@ -70,7 +71,7 @@ async def batch(
     item names an `idempotency_key` of its own.
     """
     with count_rejections(services):
-        await services.threads.bundles.run(pin_product, services.store, product)
+        await read_bundles(services, pin_product, services.store, product)
         images = _split(await services.decoder.read_batch(request, MAX_IMAGES), idempotency_key)
     answer = BatchAnswer(items=await _submit_all(services, caller, product, images, request.url.path))
     return Response(answer.model_dump_json(), 202, media_type="application/json")

@@ -16,6 +16,7 @@ from service.api.dependencies import CallerDep, IdempotencyKey, Prefer, Services
 from service.api.intake.acceptance import InspectionFields, StationOrigin, accept_image, count_rejections, pin_product
 from service.api.openapi import operations as documents
 from service.api.openapi.bodies import submit_body
+from service.api.problems import read_bundles
 from service.api.routes.inspections import submission_response
 from service.auth.scopes import Caller
 from service.contract import Result, StationName, VisibleText, check_visible
@@ -79,7 +80,7 @@ async def put(services: ServicesDep, caller: CallerDep, station: StationPath, fi
     Images that were accepted before stay as they are. All settings are replaced, but for a hold and a takt that the
     call does not name: a changeover does not lift them. Every change is kept, with its time and its author.
     """
-    await services.threads.bundles.run(pin_product, services.store, fields.product)
+    await read_bundles(services, pin_product, services.store, fields.product)
     given = StationSettings.model_validate(fields.model_dump(exclude={"by"}))
     kept = {name for name in ("hold", "takt_ms") if name not in fields.model_fields_set}
 

@@ -34,13 +34,15 @@ end
 
 local function admission(high, normal, leases, pace, priority, limit, max_wait_ms, deadline_ms, places, inspections)
   local high_jobs = redis.call('XLEN', high)
-  local backlog = high_jobs + redis.call('XLEN', normal)
-  local ahead = backlog
+  local normal_jobs = redis.call('XLEN', normal)
+  local backlog = high_jobs + normal_jobs
+  -- All of the same priority, the turns of the other one in between, and whatever runs. So a flood of `high` makes no
+  -- image of `normal` seem late that has its turn soon.
+  local in_turn = normal_jobs * NORMAL_TURN + NORMAL_TURN - 1
   if priority == 'high' then
-    -- All that is high, the turns of `normal` in between, and whatever runs.
-    local in_turn = math.ceil(high_jobs * NORMAL_TURN / (NORMAL_TURN - 1))
-    ahead = math.min(backlog, in_turn + redis.call('ZCARD', leases))
+    in_turn = math.ceil(high_jobs * NORMAL_TURN / (NORMAL_TURN - 1))
   end
+  local ahead = math.min(backlog, in_turn + redis.call('ZCARD', leases))
   local measured = redis.call('HMGET', pace, 'busy_ms', 'completions')
   local mean = measured[1] and tonumber(measured[1]) / tonumber(measured[2])
   local wait = mean and ahead * mean

@@ -96,19 +96,20 @@ async def test_a_disk_that_takes_nothing_is_503_and_nothing_is_queued(
 async def test_while_the_folder_of_images_hangs_they_are_503_and_then_accepted(
     client: redis.Redis, shared_redis: RedisServer, start_app: StartApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bounded, "ANSWER_S", 0.5)
     monkeypatch.setattr(bounded, "REST_S", 0.5)
     running: Running = await start_app(shared_redis.url)
     accepted = (await running.http.post(URL, content=picture())).headers["location"]
     folder = Path(running.settings.artifacts)
     marker = hang(folder)
     async with asyncio.timeout(60):
+        monkeypatch.setattr(bounded, "ANSWER_S", 0.5)
         for answer in await asyncio.gather(*(running.http.post(URL, content=picture()) for _ in range(20))):
             assert (answer.status_code, answer.json()["type"]) == (503, "urn:glad:problem:storage-unavailable")
             assert "retry-after" in answer.headers
         ready = await running.http.get("/health/ready")
     assert (ready.status_code, ready.json()["checks"]["artifacts"]["ok"]) == (503, False)
     assert (await running.http.get(accepted)).json()["state"] == "queued"
+    monkeypatch.setattr(bounded, "ANSWER_S", 15.0)
     await asyncio.to_thread(go_on, folder, marker)
     while (answer := await running.http.post(URL, content=picture())).status_code == 503:
         await asyncio.sleep(0.1)
@@ -119,7 +120,6 @@ async def test_while_the_folder_of_images_hangs_they_are_503_and_then_accepted(
 async def test_while_the_store_of_bundles_hangs_images_are_503_and_then_accepted(
     client: redis.Redis, shared_redis: RedisServer, start_app: StartApp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.api.intake.acceptance.BUNDLES_ANSWER_S", 0.5)
     write_toy(tmp_path / "store" / "toy" / "1")
     running: Running = await start_app(shared_redis.url, store=str(tmp_path / "store"))
     assert (await running.http.post(URL, content=picture())).status_code == 202
@@ -128,9 +128,12 @@ async def test_while_the_store_of_bundles_hangs_images_are_503_and_then_accepted
     state.unlink()
     os.mkfifo(state)
     async with asyncio.timeout(60):
-        for answer in await asyncio.gather(*(running.http.post(URL, content=picture()) for _ in range(10))):
+        monkeypatch.setattr("service.api.problems.BUNDLES_ANSWER_S", 0.5)
+        asked = (running.http.post(URL, content=picture()) for _ in range(10))
+        for answer in await asyncio.gather(*asked, running.http.get("/v1/products/toy")):
             assert (answer.status_code, answer.json()["type"]) == (503, "urn:glad:problem:storage-unavailable")
             assert "retry-after" in answer.headers
+    monkeypatch.setattr("service.api.problems.BUNDLES_ANSWER_S", 15.0)
     state.rename(fifo := tmp_path / "fifo")
     state.write_bytes(content)
     with fifo.open("wb") as answering:

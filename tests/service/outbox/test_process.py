@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -21,7 +22,7 @@ import redis
 from service.outbox.archive import FOLDER
 from service.outbox.webhooks import sink_name
 from service.queue import keys
-from service.queue.outbox import Subscribers
+from service.queue.outbox import Subscribers, Subscription
 from service.storage.artifacts import ArtifactStore
 from tests.service.outbox.conftest import SECRET
 from tests.support.broker import Subscriber, broker, subscribed
@@ -244,6 +245,47 @@ def test_it_outlives_a_killed_and_restarted_redis(own_redis: RedisServer, start:
         ended += end(client, 1)
     eventually(lambda: set(sent_to(receiver)) == set(ended))
     assert outbox.stop() == 0
+
+
+def test_it_lives_through_a_redis_that_is_stopped_and_goes_on(
+    own_redis: RedisServer, start: Start, receiver: Receiver
+) -> None:
+    outbox = start(own_redis.url, GLAD_WEBHOOK_URLS=receiver.url, GLAD_REDIS_ANSWER_S="3", GLAD_STUCK_AFTER_S="10")
+    outbox.wait_until_ready()
+    with own_redis.connect() as client:
+        ended = end(client, 1)
+        eventually(lambda: sent_to(receiver) == ended)
+        own_redis.signal(signal.SIGSTOP)
+        until = time.monotonic() + 12  # longer than the limit: what counts is that each command ends before it
+        while time.monotonic() < until:
+            assert httpx.get(f"http://127.0.0.1:{outbox.port}/health/live").status_code == 200
+            time.sleep(0.5)
+        own_redis.signal(signal.SIGCONT)
+        ended += end(client, 1)
+        eventually(lambda: set(sent_to(receiver)) == set(ended))
+    assert outbox.process.poll() is None
+
+
+def test_a_receiver_and_a_broker_that_hang_delay_no_other_sink(
+    client: redis.Redis, shared_redis: RedisServer, start: Start, receiver: Receiver, tmp_path: Path
+) -> None:
+    # Both take the connection, and never answer: the time of an attempt is thirty seconds, and of an MQTT answer ten.
+    with socket.create_server(("127.0.0.1", 0)) as webhook, socket.create_server(("127.0.0.1", 0)) as hung_broker:
+        hung = f"https://127.0.0.1:{webhook.getsockname()[1]}/hook"
+        outbox = start(
+            shared_redis.url,
+            GLAD_WEBHOOK_URLS=f"{hung},{receiver.url}",
+            GLAD_MQTT_URL=f"mqtt://127.0.0.1:{hung_broker.getsockname()[1]}",
+            GLAD_ARCHIVE="on",
+        )
+        outbox.wait_until_ready()
+        ended = end(client, 1)  # makes both hang
+        eventually(lambda: sent_to(receiver) == ended)
+        ended += end(client, 20)
+        eventually(lambda: set(sent_to(receiver)) == set(ended))
+        eventually(lambda: archived(tmp_path) == ended)
+        for sink in ("mqtt", sink_name(hung)):
+            assert Subscription(client, sink).progress().pending  # nothing of it has arrived there
 
 
 def test_it_waits_for_a_redis_that_comes_later(own_redis: RedisServer, start: Start, receiver: Receiver) -> None:

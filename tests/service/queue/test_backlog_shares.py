@@ -11,7 +11,7 @@ import redis.asyncio
 
 from service.auth.api_keys import KeyStore
 from service.auth.scopes import Scope
-from service.contract import DEFAULT_POOL, Failure, State
+from service.contract import DEFAULT_POOL, Failure, Priority, State
 from service.queue import keys
 from service.queue.admission import Admission
 from service.queue.jobs import JobQueue
@@ -29,7 +29,12 @@ URL = "/v1/products/toy/inspections"
 async def fill(submitter: JobSubmitter, key_id: str, most: int = 1000, **fields: Any) -> tuple[int, Admission]:
     """How many jobs with this key are admitted before one is refused, and why that one is."""
     for count in range(most):
-        estimate = await submitter.estimate(key_id=key_id, pool=fields.get("pool", DEFAULT_POOL))
+        estimate = await submitter.estimate(
+            fields.get("priority", Priority.NORMAL),
+            fields.get("deadline_ms"),
+            key_id=key_id,
+            pool=fields.get("pool", DEFAULT_POOL),
+        )
         decision = (await submitter.submit(make_job(**fields), key_id=key_id)).admission
         assert estimate.admission is decision
         if decision is not Admission.ADMITTED:
@@ -75,6 +80,25 @@ async def test_of_what_is_done_within_the_longest_wait_a_tenth_is_left_too(
     # 101 jobs have at most 100 ahead of them: 91 = 9 × (101 - 91) + 1
     assert await fill(submitter, "flood") == (91, Admission.SHARE_FULL)
     assert await fill(submitter, "camera", 5) == (5, Admission.ADMITTED)
+
+
+async def test_a_key_that_always_sends_high_takes_three_of_four_turns_from_others_and_no_more(
+    async_client: redis.asyncio.Redis, client: redis.Redis, make_queue: MakeQueue
+) -> None:
+    submitter, queue = JobSubmitter(async_client, max_backlog=100), make_queue()
+    set_pace(client, 1000)
+    assert await fill(submitter, "flood", priority=Priority.HIGH) == (90, Admission.SHARE_FULL)
+    # Its turn comes after three of `high`: at a second each, in three seconds and not in ninety.
+    estimate = await submitter.estimate(Priority.NORMAL, 5000, key_id="camera")
+    assert (estimate.admission, estimate.ahead) == (Admission.ADMITTED, 3)
+    assert await fill(submitter, "camera", 5, deadline_ms=60_000) == (5, Admission.ADMITTED)
+    served = ""
+    while served.count("n") < 5:
+        await fill(submitter, "flood", priority=Priority.HIGH)  # as many as it may, all the time
+        [claimed] = queue.claim(1)
+        queue.complete(claimed, result_of(claimed))
+        served += claimed.job.priority.value[0]
+    assert served == "hhhn" * 5
 
 
 async def test_the_share_in_one_pool_is_none_in_another(async_client: redis.asyncio.Redis) -> None:
