@@ -39,6 +39,8 @@ def test_it_states_what_was_measured_of_it(bundle: Bundle) -> None:
     assert measured.figures.false_rejects is not None
     assert measured.figures.found.value == pytest.approx(177 / 180)
     assert measured.figures.false_rejects.value == 0.01
+    assert measured.yardstick is not None
+    assert measured.minus_yardstick is not None
 
 
 def test_its_backbone_is_exported_and_proven(bundle: Bundle) -> None:
