@@ -30,7 +30,7 @@ def test_it_is_the_only_one_and_small(bundle: Bundle) -> None:
     assert stored == {**dict.fromkeys(("backbone", "unet", "memory", "decoder"), "float16"), "embedding": "float32"}
 
 
-def test_it_states_what_was_measured_of_it_beside_the_yardstick(bundle: Bundle) -> None:
+def test_it_states_what_was_measured_of_it(bundle: Bundle) -> None:
     store = Store(SHIPPED_BUNDLES, records=False)
     [measured] = store.evaluations(store.resolve("bracket"))
     assert (measured.bundle, measured.data.good, measured.data.defect) == (bundle.hash, 100, 180)
