@@ -20,7 +20,7 @@ from model_store.store import BundleRef, Store
 from service.api.dependencies import CallerDep, ProductPath, ServicesDep, VersionPath
 from service.api.openapi import operations as documents
 from service.api.routes.product_changes import use_store
-from service.contract import Note, Text
+from service.contract import Note, VisibleText
 from service.errors import InvalidFields
 
 router = APIRouter(tags=["products"])
@@ -52,7 +52,7 @@ class EvaluationFields(BaseModel):
     yardstick: EvaluationFigures | None = Field(None, description="of the frozen yardstick on the same images")
     minus_yardstick: EvaluationFigures | None = Field(None, description="paired differences, if they are known")
     measured: MeasurementFields
-    by: Text | None = Field(None, description="who; default: the name of the API key", examples=["a.meier"])
+    by: VisibleText | None = Field(None, description="who; default: the name of the API key", examples=["a.meier"])
     note: Note | None = Field(None, description="shown beside it", examples=["lamp replaced"])
 
 
@@ -102,7 +102,7 @@ async def remove(
     version: VersionPath,
     evaluation: EvaluationPath,
     *,
-    by: Annotated[Text | None, Query(description="who; default: the name of the API key")] = None,
+    by: Annotated[VisibleText | None, Query(description="who; default: the name of the API key")] = None,
 ) -> Response:
     """Remove an evaluation from what is shown of the version. Recording it again brings it back."""
     author = caller.author(by)
