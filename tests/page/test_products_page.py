@@ -379,7 +379,7 @@ def test_limits_of_the_gate_are_moved_switched_off_one_by_one_and_put_back(
     expect(gate).to_contain_text("Measures of the last 38 images")
     gate.get_by_role("spinbutton", name="Least brightness").fill("60")
     effect = gate.locator(".effect-text")
-    expect(effect).to_contain_text("0 more would be stopped and 2 more would be inspected; about 2 a day.")
+    expect(effect).to_contain_text("0 more would be stopped and 2 more would be inspected; about 2 a day, 0.7 a shift.")
     gate.get_by_role("checkbox", name="Least likeness").uncheck()
     expect(gate.get_by_role("slider", name="Least likeness")).to_have_count(0)
     gate.get_by_role("button", name="Apply limits").click()
