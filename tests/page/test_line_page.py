@@ -236,6 +236,24 @@ def test_a_fail_sounds_only_where_somebody_turned_the_sound_on(open_page: Opener
     shown(page, write_event(events, "live-12", **fail))
 
 
+def test_a_fail_that_comes_after_the_takt_sounds_too(open_page: Opener, events: redis.Redis) -> None:
+    page = live(open_page, "live-21", allow_errors=True)
+    page.context.add_init_script(COUNTED)
+    page.reload()
+    expect(page.locator("main.line[data-live=true]")).to_be_visible()
+    page.keyboard.press("s")
+    eventually(lambda: page.evaluate("window.tones") > 0)
+    before = page.evaluate("window.tones")
+    event: dict[str, Any] = {"type": "inspection.overtime", "inspection_id": new_inspection_id(), "product": "bracket"}
+    event |= {"station": "live-21", "verdict": "review", "overtime": True, "at": rfc3339(now())}
+    events.xadd(keys.EVENTS, {"id": event["inspection_id"], "event": json.dumps(event)})
+    expect(page.locator(".line-facts")).to_contain_text("there is no verdict yet")
+    assert page.evaluate("window.tones") == before
+    write_event(events, "live-21", inspection_id=event["inspection_id"], verdict=Verdict.FAIL, score=3.0)
+    expect(page.locator(".big-word")).to_have_text("FAIL")
+    assert page.evaluate("window.tones") > before
+
+
 def test_a_part_over_its_takt_is_on_review_until_its_verdict_comes_and_after(
     open_page: Opener, events: redis.Redis
 ) -> None:
