@@ -3,6 +3,7 @@ import { html } from "../lib/html.js";
 import { titleOf } from "../lib/reviewing.js";
 import { formatDate, formatNumber, t } from "../lib/texts.js";
 import { reviewText } from "./inspection_row.js";
+import { reasonText as lineReason } from "./reason.js";
 import { Verdict } from "./verdict.js";
 
 /** @typedef {import("../lib/claims.js").Inspection} Inspection */
@@ -47,9 +48,7 @@ function Disputed({ reviews }) {
 
 /** Say why it is not a pass. @param {Inspection} inspection */
 function reasonText(inspection) {
-  if (inspection.verdict === null) return t("reason.no_result", { detail: inspection.error?.detail ?? "–" });
-  const unfit = inspection.quality?.passed === false ? inspection.quality.reasons[0] : undefined;
-  if (unfit) return t("review.reason_unfit", { why: unfit.detail });
+  if (inspection.verdict === null || inspection.quality?.passed === false) return lineReason(inspection);
   const regions = t("review.regions", { n: inspection.regions.length });
   if (inspection.hold) return t("review.reason_hold", { why: inspection.hold });
   if (inspection.overtime) return t("review.reason_overtime");

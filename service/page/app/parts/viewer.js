@@ -109,7 +109,7 @@ function Stage({ inspection, natural, reconstruction, split, heat, hasMarks, dra
                 src=${heated.url} style=${{ opacity: heat }} />`
             }
             ${hasMarks && html`<${Marks} inspection=${{ ...inspection, ...picture }} scale=${view.scale} />`}
-            ${shown.map((box, at) => html`<${Outline} key=${at} box=${box} size=${picture} kind="drawn" />`)}
+            ${shown.map((box, at) => html`<${Outline} key=${at} box=${box} size=${picture} kind="drawn" label=${t("viewer.drawn")} scale=${view.scale} />`)}
             ${split > 0 && html`<div class="viewer-split" style=${{ left: `${100 - split}%` }}></div>`}
           </div>`
         }
