@@ -4,6 +4,7 @@ import { useKeys } from "../lib/keys.js";
 import { useInspection, useLive } from "../lib/live.js";
 import { Link, navigate } from "../lib/router.js";
 import { soundFail, useFullScreen, useSound, useWakeLock } from "../lib/screen.js";
+import { hasScope, useSession } from "../lib/session.js";
 import { formatNumber, formatTime, t } from "../lib/texts.js";
 import { HoldControl } from "../parts/hold.js";
 import { formatScore, reasonText } from "../parts/reason.js";
@@ -21,6 +22,7 @@ const PINNED_MS = 120_000;
 /** @param {{params: {station?: string}}} props */
 export default function LinePage({ params }) {
   const { station } = params;
+  const session = useSession();
   const onAdded = useCallback((/** @type {Entry[]} */ added) => {
     if (added.some((one) => one.verdict === "fail")) soundFail();
   }, []);
@@ -50,6 +52,7 @@ export default function LinePage({ params }) {
       ${station && html`<${HoldControl} station=${station} revision=${stations} />`}
     <//>
     <div class="line-banners">
+      ${session?.signed_in && !hasScope("read") && html`<p class="note note-problem">${t("line.needs_read")}</p>`}
       ${(station ? [] : held).map(
         (one) => html`<p key=${one.station} class="banner" role="alert">
           <span><strong>${t("line.held", { station: one.station })}</strong> ${one.hold}</span>
