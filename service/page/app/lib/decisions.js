@@ -5,6 +5,7 @@
  * recorded once: a claim has one answer, however often that is sent.
  */
 
+import { problemText } from "../parts/problem.js";
 import { api, Problem } from "./api.js";
 import { createStore } from "./store.js";
 import { t } from "./texts.js";
@@ -157,7 +158,7 @@ class Decisions {
         throw error;
       }
       if (operation.body) {
-        this.#refused.push({ operation, why: error.message });
+        this.#refused.push({ operation, why: problemText(error) });
       }
       this.#answered(operation, null);
     }

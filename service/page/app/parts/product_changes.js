@@ -4,7 +4,7 @@ import { html, useState } from "../lib/html.js";
 import { formatValue } from "../lib/limits.js";
 import { hasScope } from "../lib/session.js";
 import { formatDate, t } from "../lib/texts.js";
-import { ProblemNote } from "./problem.js";
+import { ProblemNote, problemText } from "./problem.js";
 import { changeProduct, productPath, refusalText, useLoaded } from "./product_data.js";
 import { limitText } from "./product_gate.js";
 
@@ -36,7 +36,7 @@ export function Changes({ product, onChanged }) {
   return html`<section class="card product-section" aria-labelledby="changes">
     <h2 id="changes">${t("product.changes")}</h2>
     ${found.error && html`<${ProblemNote} error=${found.error} onRetry=${found.reload} />`}
-    ${refused && html`<p class="note note-problem" role="alert">${refusalText(refused) ?? /** @type {Error} */ (refused).message}</p>`}
+    ${refused && html`<p class="note note-problem" role="alert">${refusalText(refused) ?? problemText(refused)}</p>`}
     ${found.data && changes.length === 0 && html`<p class="hint">${t("product.changes_none")}</p>`}
     <ul class="changes">
       ${(isLong ? changes : changes.slice(0, SHOWN)).map(

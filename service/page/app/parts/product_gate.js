@@ -6,7 +6,7 @@ import { hasScope } from "../lib/session.js";
 import { formatDate, t } from "../lib/texts.js";
 import { Examples } from "./examples.js";
 import { LimitChart } from "./limit_chart.js";
-import { ProblemNote } from "./problem.js";
+import { ProblemNote, problemText } from "./problem.js";
 import { changeProduct, productPath, refusalText, useLoaded, usePreview } from "./product_data.js";
 
 /** @typedef {"darkest" | "brightest" | "black_share" | "white_share" | "sharpness" | "likeness"} LimitName */
@@ -77,7 +77,7 @@ export function Gate({ product, version, onChanged }) {
         </p>
         <${GateLimitsForm} key=${key} product=${product} version=${version} gate=${shown} make=${make} mayChange=${mayChange} path=${path} />`
     }
-    ${refused && html`<p class="note note-problem" role="alert">${refusalText(refused) ?? /** @type {Error} */ (refused).message}</p>`}
+    ${refused && html`<p class="note note-problem" role="alert">${refusalText(refused) ?? problemText(refused)}</p>`}
   </section>`;
 }
 

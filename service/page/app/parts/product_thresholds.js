@@ -6,7 +6,7 @@ import { hasScope } from "../lib/session.js";
 import { formatDate, t } from "../lib/texts.js";
 import { Examples } from "./examples.js";
 import { LimitChart } from "./limit_chart.js";
-import { ProblemNote } from "./problem.js";
+import { ProblemNote, problemText } from "./problem.js";
 import { changeProduct, productPath, refusalText, useLoaded, usePreview } from "./product_data.js";
 
 /** @typedef {{review: number, fail: number, pixel: number}} Limits */
@@ -114,7 +114,7 @@ export function Thresholds({ product, version, onChanged }) {
     <div class="effect" aria-live="polite" aria-busy=${preview.isPending ? "true" : undefined} data-pending=${preview.isPending}>
       ${isChanged && isPossible ? html`<${EffectNote} effect=${preview.data?.effect} />` : html`<p class="hint">${t("product.not_moved")}</p>`}
     </div>
-    ${refused && html`<p class="note note-problem" role="alert">${refusalText(refused) ?? /** @type {Error} */ (refused).message}</p>`}
+    ${refused && html`<p class="note note-problem" role="alert">${refusalText(refused) ?? problemText(refused)}</p>`}
     ${
       mayChange &&
       html`<label class="field">${t("product.why")}<input value=${note} maxlength="500" onInput=${(/** @type {any} */ event) => setNote(event.currentTarget.value)} /></label>

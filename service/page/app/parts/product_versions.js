@@ -4,6 +4,7 @@ import { formatValue } from "../lib/limits.js";
 import { Link } from "../lib/router.js";
 import { hasScope } from "../lib/session.js";
 import { formatDate, t } from "../lib/texts.js";
+import { problemText } from "./problem.js";
 import { changeProduct, productPath, refusalText } from "./product_data.js";
 import { Evaluations } from "./product_evaluations.js";
 
@@ -25,7 +26,7 @@ export function Versions({ product, shown, onChanged }) {
   };
   return html`<section class="product-section" aria-labelledby="versions">
     <h2 id="versions">${t("product.versions")}</h2>
-    ${refused && html`<p class="note note-problem" role="alert">${refusalText(refused) ?? /** @type {Error} */ (refused).message}</p>`}
+    ${refused && html`<p class="note note-problem" role="alert">${refusalText(refused) ?? problemText(refused)}</p>`}
     <ul class="versions">
       ${product.versions.map(
         (/** @type {any} */ one) => html`<li class="card" key=${one.version} data-active=${one.version === active}>
