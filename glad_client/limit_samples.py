@@ -63,7 +63,8 @@ class LimitSamplesView(Message):
     changed_at: Timestamp | None = Field(None, description="when they were set; null: never")
     changed_by: Text | None = None
     earlier_samples: tuple[EarlierLimitSamples, ...] = Field(
-        (), description=f"those that were replaced, at most {MOST_EARLIER_SAMPLES} times, the latest first: to restore them"
+        (),
+        description=f"those that were replaced, at most {MOST_EARLIER_SAMPLES} times, the latest first",
     )
     check: LimitCheck | None = Field(description="the last one, which may be running; null: there was none")
     earlier: tuple[LimitCheck, ...] = Field(description="those before it, at most 20, the latest first")

@@ -282,6 +282,7 @@ def test_an_expired_inspection_is_inspected_again_after_a_question(
     expect(page).not_to_have_url(re.compile(expired))
     expect(page.locator(".verdict-large")).to_have_text(re.compile("PASS|REVIEW"), timeout=60_000)
     expect(page.get_by_role("link", name=expired)).to_be_visible()
+    expect(page.locator("dt", has_text="Asked for by").locator("+ dd")).to_have_text("A. Meier")
 
 
 def test_an_inspection_that_is_not_kept_says_so(open_page: Opener) -> None:

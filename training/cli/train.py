@@ -153,8 +153,8 @@ def train(
         str,
         typer.Argument(
             metavar="RECIPE",
-            help="A .toml file, the name of a shipped one (light, nano, mvtec-ad, mpdd, visa, pcb-bank, multi-class), or "
-            "my-product: light, with what the images propose.",
+            help="A .toml file, the name of a shipped one (light, nano, mvtec-ad, mpdd, visa, pcb-bank, multi-class), "
+            "or my-product: light, with what the images propose.",
         ),
     ],
     *,

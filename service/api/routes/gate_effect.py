@@ -13,7 +13,7 @@ from glad_client.answers import SHOWN_EXAMPLES
 from glad_client.product_answers import GateEffect
 from model_store.store import BundleRef
 from service.api.dependencies import Services
-from service.api.routes.stored_results import has_measures, read_recent, expected_changes
+from service.api.routes.stored_results import expected_changes, has_measures, read_recent
 
 _MEASURES = TypeAdapter(GateMeasures)
 

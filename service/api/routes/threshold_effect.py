@@ -9,7 +9,7 @@ from glad_client.answers import SHOWN_EXAMPLES, Change, Effect
 from model_store.manifest import VerdictThresholds
 from model_store.store import BundleRef
 from service.api.dependencies import Services
-from service.api.routes.stored_results import is_by_score, read_recent, expected_changes
+from service.api.routes.stored_results import expected_changes, is_by_score, read_recent
 from service.contract import Verdict
 from service.queue.recent import EndedInspection
 

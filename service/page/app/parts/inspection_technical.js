@@ -37,6 +37,7 @@ export function InspectionTechnical({ inspection }) {
         [t("inspection.priority"), one.priority],
         [t("inspection.deadline"), one.deadline_ms && t("inspection.ms", { value: formatNumber(one.deadline_ms) })],
         [t("inspection.replay_of"), original],
+        [t("inspection.replayed_by"), one.replayed_by],
       ]}
     />
   </section>`;
