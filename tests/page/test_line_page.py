@@ -132,6 +132,24 @@ def test_a_station_that_is_held_says_so_at_once_until_it_is_released(
     expect(page.locator(".big-word")).to_have_text("PASS")
 
 
+def test_the_line_says_what_the_last_check_by_limit_samples_said(open_page: Opener, service: EmbeddedService) -> None:
+    station = f"{service.url}/v1/stations/live-22"
+    httpx.put(station, json={"product": "bracket"}).raise_for_status()
+    samples = {"samples": [{"serial": "LIVE-GOOD", "expected": "good"}]}
+    httpx.put(f"{station}/limit-samples", json=samples).raise_for_status()
+    page = live(open_page, "live-22")
+    link = page.get_by_role("link", name="Limit samples")
+    expect(link).to_have_text("Limit samples: no check yet")
+    httpx.post(f"{station}/limit-samples/check").raise_for_status()
+    service.post(part(302, DEFECT), station="live-22", serial="LIVE-GOOD")
+    expect(link).to_contain_text("Limit samples: Not passed")
+    expect(page.get_by_role("status").filter(has_text="On hold")).to_be_visible()
+    assert serious_findings(page) == []
+    httpx.post(f"{station}/limit-samples/check").raise_for_status()
+    service.post(part(303), station="live-22", serial="LIVE-GOOD")
+    expect(link).to_contain_text("Limit samples: Passed")
+
+
 def test_an_unfit_image_says_what_is_wrong_with_it(open_page: Opener, service: EmbeddedService) -> None:
     page = live(open_page, "live-5")
     shown(page, service.post(dark(part(303)), station="live-5", serial="E")["id"])

@@ -7,6 +7,7 @@ import { soundFail, useFullScreen, useSound, useWakeLock } from "../lib/screen.j
 import { hasScope, useSession } from "../lib/session.js";
 import { formatNumber, formatTime, t } from "../lib/texts.js";
 import { HoldControl } from "../parts/hold.js";
+import { LimitCheckLink } from "../parts/limit_check_link.js";
 import { formatScore, reasonText } from "../parts/reason.js";
 import { ScoreBar } from "../parts/score_bar.js";
 import { Strip } from "../parts/strip.js";
@@ -122,7 +123,7 @@ function Toolbar({ station, stations, entries, sound, screen, children }) {
     </label>
     ${children}
     <div class="line-tools">
-      ${station && html`<${Link} class="button" href=${`/stations/${encodeURIComponent(station)}/limit-samples`}>${t("limit_samples.title")}<//>`}
+      ${station && html`<${LimitCheckLink} station=${station} stations=${stations} />`}
       <button type="button" aria-pressed=${sound.state !== "off"} onClick=${sound.toggle}>${t(`line.sound_${sound.state}`)} <kbd>S</kbd></button>
       <button type="button" onClick=${screen.toggle}>${t(screen.isFull ? "line.leave_full" : "line.full_screen")} <kbd>F</kbd></button>
     </div>
