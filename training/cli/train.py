@@ -82,11 +82,7 @@ def sample(
 
 def preview(
     recipe: Annotated[
-        str,
-        typer.Argument(
-            metavar="RECIPE",
-            help="A .toml file, or the name of a shipped one: light, nano, mvtec-ad, mpdd, visa, pcb-bank.",
-        ),
+        str, typer.Argument(metavar="RECIPE", help="A .toml file, or the name of a shipped one, such as light or visa.")
     ],
     *,
     data: Annotated[
