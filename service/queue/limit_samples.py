@@ -110,7 +110,7 @@ class LimitSamples:
             record = await self._read_set(station)
             if (check := _check(station, record)) is not None and check.state == "running":
                 raise NotNow("a check by limit samples runs: end or cancel it before you change the samples")
-            plan = _plan(record).replaced_by(samples, at, by)
+            plan = _plan(station, record).replaced_by(samples, at, by)
             read = {"read_check": record.check, "read_plan": record.plan}
             step = {**read, "plan": plan.model_dump_json(), "serials": serials}
             if await self._stations.apply(station, step) is not StepOutcome.CHANGED:

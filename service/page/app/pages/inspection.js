@@ -1,5 +1,6 @@
 /** One inspection with everything that is known of it, under an address that can be sent. */
 import { api, artifactUrl } from "../lib/api.js";
+import { countingReview } from "../lib/counting_review.js";
 import { html, useCallback, useEffect, useState } from "../lib/html.js";
 import { navigate } from "../lib/router.js";
 import { askPerson, hasScope } from "../lib/session.js";
@@ -7,7 +8,6 @@ import { formatDate, formatNumber, t } from "../lib/texts.js";
 import { confirmChange } from "../parts/dialog.js";
 import { InspectionPart } from "../parts/inspection_part.js";
 import { InspectionReviews } from "../parts/inspection_reviews.js";
-import { countingReview } from "../parts/inspection_row.js";
 import { Facts, InspectionTechnical } from "../parts/inspection_technical.js";
 import { InspectionVerdict } from "../parts/inspection_verdict.js";
 import { ProblemNote } from "../parts/problem.js";

@@ -4,6 +4,7 @@ import { html, useState } from "../lib/html.js";
 import { askPerson, hasScope } from "../lib/session.js";
 import { formatMoment, formatNumber, t } from "../lib/texts.js";
 import { confirmChange } from "./dialog.js";
+import { ProblemNote } from "./problem.js";
 import { productPath } from "./product_data.js";
 
 /** @typedef {{value: number, low: number, high: number}} Estimate with its 95 % interval */
@@ -68,7 +69,7 @@ export function Evaluations({ product, version, onChanged }) {
   const evaluations = /** @type {Evaluation[]} */ (version.evaluations ?? []);
   const stated = statedFigures(version.quality);
   return html`
-    ${refused && html`<p class="note note-problem" role="alert">${/** @type {Error} */ (refused).message}</p>`}
+    ${refused && html`<${ProblemNote} error=${refused} />`}
     ${
       removed &&
       html`<p class="note" role="status">
