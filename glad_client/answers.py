@@ -256,6 +256,9 @@ class Effect(Message):
         description="about how many a day would change: their share of all that ended in the 24 hours up to the "
         "product's latest inspection; null: nothing was compared",
     )
+    per_shift: float | None = Field(
+        None, description="the same for a shift of mean length: `per_day` by the number of shifts in GLAD_SHIFTS"
+    )
     oldest: Timestamp | None = Field(description="end of the oldest of them")
     examples: list[InspectionId] = Field(description=f"the latest that change, at most {SHOWN_EXAMPLES}")
 

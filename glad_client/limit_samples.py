@@ -11,6 +11,8 @@ from glad_client.results import LimitSampleKind, Verdict
 
 MOST_LIMIT_SAMPLES = 100
 """Of one station."""
+MOST_EARLIER_SAMPLES = 5
+"""So many times what was replaced is kept."""
 CheckState = Literal["running", "passed", "failed", "cancelled"]
 
 
@@ -20,6 +22,14 @@ class LimitSample(Message):
     serial: Text = Field(description="the serial that stands for it", examples=["LIMIT-BAD-1"])
     expected: LimitSampleKind = Field(description="`good`: it must be `pass`; `bad`: it must be `fail`")
     note: Note | None = Field(None, description="for people", examples=["scratch of 0.4 mm, top left"])
+
+
+class EarlierLimitSamples(Message):
+    """The limit samples of a station as they once were."""
+
+    samples: tuple[LimitSample, ...]
+    changed_at: Timestamp | None = Field(description="when they were set")
+    changed_by: Text | None = None
 
 
 class CheckedSample(Message):
@@ -52,5 +62,9 @@ class LimitSamplesView(Message):
     samples: tuple[LimitSample, ...]
     changed_at: Timestamp | None = Field(None, description="when they were set; null: never")
     changed_by: Text | None = None
+    earlier_samples: tuple[EarlierLimitSamples, ...] = Field(
+        (),
+        description=f"those that were replaced, at most {MOST_EARLIER_SAMPLES} times, the latest first",
+    )
     check: LimitCheck | None = Field(description="the last one, which may be running; null: there was none")
     earlier: tuple[LimitCheck, ...] = Field(description="those before it, at most 20, the latest first")

@@ -91,6 +91,7 @@ class GateEffect(Message):
     newly_stopped: int = Field(description="that were inspected, and would be for people to look at without a score")
     newly_inspected: int = Field(description="that were stopped, and would get a score")
     per_day: float | None = Field(description="as `Effect.per_day`")
+    per_shift: float | None = Field(None, description="as `Effect.per_shift`")
     oldest: Timestamp | None = Field(description="end of the oldest of them")
     examples: list[InspectionId] = Field(description=f"the latest that change, at most {SHOWN_EXAMPLES}")
 

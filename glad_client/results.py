@@ -233,6 +233,7 @@ class Result(Traceability):
     finished_at: Timestamp | None = None
     attempts: int = Field(0, description="how often a worker took it up")
     replay_of: InspectionId | None = Field(None, description="the inspection whose image this one inspects again")
+    replayed_by: Text | None = Field(None, description="who had it inspected again, as they said")
     error: Failure | None = Field(None, description="set when the state is `failed` or `expired`")
     audit: float | None = Field(
         None,

@@ -12,9 +12,9 @@ from glad_client.fields import rfc3339
 from service.cli.common import AdminKey, AsJson, By, ServiceUrl, Yes, confirm, connected_client
 
 if TYPE_CHECKING:
-    from glad_client.answers import BundleView, ThresholdsView
+    from glad_client.answers import BundleView, Effect, ThresholdsView
     from glad_client.client import Client
-    from glad_client.product_answers import GateLimitsView, ProductChange
+    from glad_client.product_answers import GateEffect, GateLimitsView, ProductChange
 
 app = typer.Typer(
     name="thresholds",
@@ -179,12 +179,15 @@ def _print_gate_effect(shown: GateLimitsView) -> None:
         return
     typer.echo(
         f"of the last {effect.compared} images, {effect.newly_stopped} more would be stopped and "
-        f"{effect.newly_inspected} more inspected{_a_day(effect.per_day)}"
+        f"{effect.newly_inspected} more inspected{_expected(effect)}"
     )
 
 
-def _a_day(per_day: float | None) -> str:
-    return "" if not per_day else f", about {per_day:.0f} a day"
+def _expected(effect: Effect | GateEffect) -> str:
+    if not effect.per_day:
+        return ""
+    a_shift = "" if effect.per_shift is None else f", {effect.per_shift:.0f} a shift"
+    return f", about {effect.per_day:.0f} a day{a_shift}"
 
 
 def _change(
@@ -224,7 +227,7 @@ def _print_effect(shown: ThresholdsView) -> None:
     if not effect.compared:
         typer.echo("no inspection of this version with a score is kept: the effect is not known")
         return
-    changed = f"{effect.changed} would have another verdict{_a_day(effect.per_day)}"
+    changed = f"{effect.changed} would have another verdict{_expected(effect)}"
     typer.echo(f"of the last {effect.compared} inspections, {changed}")
     for one in effect.changes:
         typer.echo(f"  {one.before} -> {one.after}: {one.count}")

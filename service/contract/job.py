@@ -82,6 +82,7 @@ class Job(Traceability):
     limit_sample: LimitSampleKind | None = Field(None, description="it shows a limit sample of its station, not a part")
     pool: Name = DEFAULT_POOL
     replay_of: InspectionId | None = Field(None, description="the inspection whose image this one inspects again")
+    replayed_by: Text | None = Field(None, description="who had it inspected again, as they said")
     traceparent: str | None = Field(
         None, max_length=64, description="the W3C trace context of the request, where traces are collected"
     )

@@ -172,4 +172,5 @@ def _pinned(job: Job) -> dict[str, Any]:
         "height": job.height,
         "accepted_at": job.accepted_at,
         "replay_of": job.replay_of,
+        "replayed_by": job.replayed_by,
     }

@@ -20,7 +20,14 @@ from pydantic import ValidationError
 
 from glad_client.answers import StationChange
 from glad_client.fields import Text
-from glad_client.limit_samples import CheckedSample, LimitCheck, LimitSample, LimitSamplesView
+from glad_client.limit_samples import (
+    MOST_EARLIER_SAMPLES,
+    CheckedSample,
+    EarlierLimitSamples,
+    LimitCheck,
+    LimitSample,
+    LimitSamplesView,
+)
 from glad_client.results import FailedSample
 from service.contract import Event, Message, Result, Timestamp, Verdict
 from service.queue import keys
@@ -53,6 +60,14 @@ class LimitPlan(Message):
     samples: tuple[LimitSample, ...] = ()
     at: Timestamp | None = None
     by: Text | None = None
+    earlier: tuple[EarlierLimitSamples, ...] = ()
+
+    def replaced_by(self, samples: Sequence[LimitSample], at: datetime, by: str) -> LimitPlan:
+        """Return the plan with other samples; these are kept among the earlier ones."""
+        is_kept = self.at is not None and self.samples != tuple(samples)
+        before = EarlierLimitSamples(samples=self.samples, changed_at=self.at, changed_by=self.by)
+        earlier = (*([before] if is_kept else []), *self.earlier)
+        return LimitPlan(samples=tuple(samples), at=at, by=by, earlier=earlier[:MOST_EARLIER_SAMPLES])
 
 
 class NotNow(Exception):
@@ -84,19 +99,21 @@ class LimitSamples:
         return _view(station, _plan(station, record), _check(station, record), earlier)
 
     async def set_samples(self, station: str, samples: Sequence[LimitSample], by: str) -> None:
-        """Replace the samples.
+        """Replace the samples; those before them are kept, to be restored.
 
         Raises:
             LookupError: if the station is not set.
             NotNow: if a check runs.
         """
-        plan = LimitPlan(samples=tuple(samples), at=await redis_now(self._redis), by=by)
+        at = await redis_now(self._redis)
         serials = [text for sample in samples for text in (sample.serial, sample.expected)]
         for _ in range(MOST_TRIES):
             record = await self._read_set(station)
             if (check := _check(station, record)) is not None and check.state == "running":
                 raise NotNow("a check by limit samples runs: end or cancel it before you change the samples")
-            step = {"read_check": record.check, "plan": plan.model_dump_json(), "serials": serials}
+            plan = _plan(station, record).replaced_by(samples, at, by)
+            read = {"read_check": record.check, "read_plan": record.plan}
+            step = {**read, "plan": plan.model_dump_json(), "serials": serials}
             if await self._stations.apply(station, step) is not StepOutcome.CHANGED:
                 return
         raise _changes_all_the_time(station)
@@ -275,6 +292,7 @@ def _view(station: str, plan: LimitPlan, check: LimitCheck | None, earlier: tupl
         samples=plan.samples,
         changed_at=plan.at,
         changed_by=plan.by,
+        earlier_samples=plan.earlier,
         check=check,
         earlier=earlier,
     )

@@ -49,14 +49,20 @@ class Replayer:
     run_on_bundles: RunInThread
     """For calls of the store of bundles."""
 
-    async def replay(self, inspection_id: str) -> tuple[Job, Submission]:
-        """The new job, and what became of it: accepted, the same as before, or refused for want of room.
+    async def replay(self, inspection_id: str, by: str | None = None) -> tuple[Job, Submission]:
+        """Return the new job, and what became of it: accepted, the same as before, or refused for want of room.
 
-        UnknownInspection, NotReplayable, StorageUnavailable; RedisError if Redis is away.
+        Args:
+            inspection_id: of what ended without a verdict.
+            by: who wants it; None: not known.
+
+        Raises:
+            UnknownInspection, NotReplayable, StorageUnavailable: as they say.
+            RedisError: if Redis is away.
         """
         old = await self._ended(inspection_id)
         content = await self.run_on_images(self._image, old)
-        job = await self.run_on_bundles(self._pinned_anew, old, await self.jobs.now())
+        job = await self.run_on_bundles(self._pinned_anew, old, by, await self.jobs.now())
         await self.run_on_images(self._keep, job, content)
         submission = await self.jobs.submit(
             job, fingerprint=inspection_id, idempotency_key=inspection_id, client_name=CLIENT
@@ -92,7 +98,7 @@ class Replayer:
         except ArtifactsUnavailable as error:
             raise self._storage_away(f"the image of inspection {old.id} cannot be read now") from error
 
-    def _pinned_anew(self, old: Job, at: datetime) -> Job:
+    def _pinned_anew(self, old: Job, by: str | None, at: datetime) -> Job:
         try:
             pinned = pin_now(self.store, old.product)
         except (StoreError, ValueError) as error:
@@ -110,6 +116,7 @@ class Replayer:
                 "takt_ms": None,
                 "pool": self.pool_of(old.product),
                 "replay_of": old.id,
+                "replayed_by": by,
             }
         )
         if job.hold is not None:  # as at acceptance: the image was taken while the station was held

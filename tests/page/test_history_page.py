@@ -172,6 +172,54 @@ def test_an_inspection_shows_why_by_whom_and_the_parts_other_view(open_page: Ope
     expect(page.get_by_text("(this image)")).to_be_visible()
 
 
+def test_boxes_that_a_person_drew_are_shown_and_kept_when_the_code_is_corrected(
+    open_page: Opener, service: EmbeddedService
+) -> None:
+    found = service.post(part(7101, "missing_screw"), station="inspection")
+    url = f"{service.url}/v1/inspections/{found['id']}"
+    fields = {"decision": "defect", "by": "A. Meier", "regions": [[10, 20, 100, 50]], "note": "at the edge"}
+    httpx.post(f"{url}/review", json=fields).raise_for_status()
+    page = open_page(f"/inspections/{found['id']}")
+    expect(page.locator(".outline-drawn")).to_have_count(1)
+    decide = page.locator(".inspection-reviews + h3 + div")
+    decide.get_by_label("Note").fill("<i>seen</i> again")
+    decide.get_by_role("button", name="Defect").click()
+    page.get_by_role("dialog").get_by_role("button", name="Defect").click()
+    page.get_by_label("Your name or badge number").fill("B. Huber")
+    page.get_by_role("button", name="Continue").click()
+    expect(page.locator(".inspection-reviews .counts")).to_contain_text("<i>seen</i> again")
+    assert httpx.get(url).json()["reviews"][1]["regions"] == [[10, 20, 100, 50]]
+    expect(page.locator(".outline-drawn")).to_have_count(1)
+    decide.get_by_role("button", name="Good part").click()
+    page.get_by_role("dialog").get_by_role("button", name="Good part").click()
+    expect(page.locator(".outline-drawn")).to_have_count(0)
+    assert serious_findings(page) == []
+
+
+def test_an_admin_withdraws_what_somebody_else_decided(open_stored: Opener, client: redis.Redis) -> None:
+    [inspection] = end_each(client, [(make_job(serial="I-8", station="inspection", pool="archive"), 1.5)])
+    page = open_stored(f"/inspections/{inspection}")
+    fields = {"decision": "ok", "by": "A. Meier"}
+    page.request.post(f"/v1/inspections/{inspection}/review", data=fields)
+    page.reload()
+    page.get_by_role("button", name="Withdraw the decision of A. Meier").click()
+    page.get_by_role("dialog").get_by_role("button", name="Withdraw").click()
+    page.get_by_label("Your name or badge number").fill("B. Huber")
+    page.get_by_role("button", name="Continue").click()
+    expect(page.locator(".inspection-reviews")).to_contain_text(re.compile("B. Huber"))
+    expect(page.locator(".inspection-reviews .counts")).to_have_count(0)
+
+
+def test_a_limit_sample_is_named_so_in_the_history(open_page: Opener, service: EmbeddedService) -> None:
+    station = f"{service.url}/v1/stations/inspection-2"
+    httpx.put(station, json={"product": "bracket"}).raise_for_status()
+    sample = {"serial": "LIMIT-BAD", "expected": "bad"}
+    httpx.put(f"{station}/limit-samples", json={"samples": [sample]}).raise_for_status()
+    service.post(part(7101, "missing_screw"), station="inspection-2", serial="LIMIT-BAD")
+    page = open_page("/history?serial=LIMIT-BAD")
+    expect(rows(page)).to_contain_text(["known bad limit sample"])
+
+
 def test_what_becomes_of_a_part_is_recorded_with_who_and_taken_back(open_stored: Opener, client: redis.Redis) -> None:
     [inspection] = end_each(client, [(make_job(serial="I-9", station="inspection", pool="archive"), 1.5)])
     page = open_stored(f"/inspections/{inspection}")
@@ -234,6 +282,7 @@ def test_an_expired_inspection_is_inspected_again_after_a_question(
     expect(page).not_to_have_url(re.compile(expired))
     expect(page.locator(".verdict-large")).to_have_text(re.compile("PASS|REVIEW"), timeout=60_000)
     expect(page.get_by_role("link", name=expired)).to_be_visible()
+    expect(page.locator("dt", has_text="Asked for by").locator("+ dd")).to_have_text("A. Meier")
 
 
 def test_an_inspection_that_is_not_kept_says_so(open_page: Opener) -> None:

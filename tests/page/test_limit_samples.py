@@ -44,6 +44,12 @@ def name_oneself(page: Page, name: str = "A. Meier") -> None:
     page.keyboard.press("Enter")
 
 
+def start(page: Page) -> None:
+    page.get_by_role("button", name="Start a check").click()
+    expect(page.get_by_role("dialog")).to_contain_text("2 samples")
+    page.get_by_role("dialog").get_by_role("button", name="Start a check").click()
+
+
 def test_samples_are_set_and_a_check_passes_while_one_looks(
     service: EmbeddedService, open_page: Opener, station: str
 ) -> None:
@@ -59,7 +65,7 @@ def test_samples_are_set_and_a_check_passes_while_one_looks(
     page.get_by_role("dialog").get_by_role("button", name="Save the samples").click()
     name_oneself(page)
     expect(page.get_by_text("<i>without a screw</i>")).to_be_visible()
-    page.get_by_role("button", name="Start a check").click()
+    start(page)
     expect(page.get_by_text("Show each sample to the camera")).to_be_visible()
     assert serious_findings(page) == []
     assert service.post(BAD, station=station, serial=f"{station}-bad")["limit_sample"] == "bad"
@@ -78,7 +84,7 @@ def test_a_wrong_verdict_holds_the_station_and_the_page_says_what_to_do(
 ) -> None:
     set_samples(service, station)
     page = open_page(page_of(station))
-    page.get_by_role("button", name="Start a check").click()
+    start(page)
     name_oneself(page, "B. Huber")
     expect(page.get_by_text("Show each sample to the camera")).to_be_visible()
     service.post(GOOD, station=station, serial=f"{station}-bad")
@@ -87,7 +93,7 @@ def test_a_wrong_verdict_holds_the_station_and_the_page_says_what_to_do(
     held = page.get_by_role("status").filter(has_text="On hold:")
     expect(held).to_contain_text("(bad) was pass")
     assert serious_findings(page) == []
-    page.get_by_role("button", name="Start a check").click()  # during the hold
+    start(page)  # during the hold
     expect(page.get_by_text("Show each sample to the camera")).to_be_visible()
     service.post(BAD, station=station, serial=f"{station}-bad")
     service.post(GOOD, station=station, serial=f"{station}-good")
@@ -130,13 +136,14 @@ def test_a_running_check_is_cancelled_only_after_a_question(
     set_samples(service, station)
     page = open_page(page_of(station), viewport={"width": 390, "height": 844}, has_touch=True)
     page.get_by_role("button", name="Start a check").tap()
+    page.get_by_role("dialog").get_by_role("button", name="Start a check").tap()
     name_oneself(page)
     page.get_by_role("button", name="Cancel the check").tap()
     page.get_by_role("dialog").get_by_role("button", name="Cancel", exact=True).tap()
     expect(page.get_by_text("Running", exact=True)).to_be_visible()
     page.get_by_role("button", name="Cancel the check").tap()
     page.get_by_role("dialog").get_by_role("button", name="Cancel the check").tap()
-    expect(page.get_by_text("It was cancelled")).to_be_visible()
+    expect(page.get_by_text("It was cancelled by A. Meier.")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
@@ -151,3 +158,51 @@ def test_a_station_that_only_images_name_is_set_up_from_the_page(service: Embedd
     expect(page.get_by_text("First name the samples below.")).to_be_visible()
     found = httpx.get(f"{service.url}/v1/stations/newly-named").json()
     assert (found["product"], found["changed_by"]) == ("bracket", "A. Meier")
+    page.get_by_role("button", name="Remove the station").click()
+    page.get_by_role("dialog").get_by_role("button", name="Remove the station").click()
+    expect(page.get_by_role("status").filter(has_text="Station newly-named is not set up yet.")).to_be_visible()
+
+
+def test_samples_that_were_replaced_are_restored_after_a_question(
+    service: EmbeddedService, open_page: Opener, station: str
+) -> None:
+    set_samples(service, station)
+    url = f"{service.url}/v1/stations/{path_of(station)}/limit-samples"
+    before = httpx.get(url).json()["samples"]
+    httpx.put(url, json={"samples": [], "by": "<b>B. Huber</b>"}).raise_for_status()
+    page = open_page(page_of(station))
+    earlier = page.get_by_role("region", name="Earlier samples")
+    expect(earlier.get_by_role("listitem")).to_have_count(1)
+    expect(earlier).to_contain_text(f"{station}-good, {station}-bad")
+    assert serious_findings(page) == []
+    earlier.get_by_role("button", name="Restore").click()
+    expect(page.get_by_role("dialog")).to_contain_text("2")
+    page.get_by_role("dialog").get_by_role("button", name="Save the samples").click()
+    name_oneself(page)
+    expect(earlier).to_contain_text("no samples")
+    expect(earlier).to_contain_text("<b>B. Huber</b>")
+    found = httpx.get(url).json()
+    assert (found["samples"], found["changed_by"]) == (before, "A. Meier")
+
+
+def test_the_takt_of_a_station_is_set_recorded_and_put_back(
+    service: EmbeddedService, open_page: Opener, station: str
+) -> None:
+    url = f"{service.url}/v1/stations/{path_of(station)}"
+    httpx.put(url, json={"product": "bracket", "lot": "L-9", "hold": "lens is dirty"}).raise_for_status()
+    page = open_page(page_of(station))
+    card = page.get_by_role("region", name="Station", exact=True)
+    expect(card).to_contain_text("bracket · no takt · on hold: lens is dirty")
+    card.get_by_role("button", name="Change product and takt").click()
+    page.get_by_role("dialog").get_by_label("Takt in milliseconds").fill("800")
+    page.keyboard.press("Enter")
+    name_oneself(page)
+    expect(card).to_contain_text("bracket · takt 800 ms · on hold: lens is dirty")
+    expect(card.get_by_role("listitem").first).to_contain_text("by A. Meier")
+    assert serious_findings(page) == []
+    found = httpx.get(url).json()
+    assert (found["takt_ms"], found["lot"], found["hold"]) == (800, "L-9", "lens is dirty")  # all else stays
+    card.get_by_role("listitem").nth(1).get_by_role("button", name="Restore").click()
+    page.get_by_role("dialog").get_by_role("button", name="Restore").click()
+    expect(card.get_by_role("listitem")).to_have_count(4)
+    assert httpx.get(url).json()["takt_ms"] is None

@@ -132,6 +132,24 @@ def test_a_station_that_is_held_says_so_at_once_until_it_is_released(
     expect(page.locator(".big-word")).to_have_text("PASS")
 
 
+def test_the_line_says_what_the_last_check_by_limit_samples_said(open_page: Opener, service: EmbeddedService) -> None:
+    station = f"{service.url}/v1/stations/live-22"
+    httpx.put(station, json={"product": "bracket"}).raise_for_status()
+    samples = {"samples": [{"serial": "LIVE-GOOD", "expected": "good"}]}
+    httpx.put(f"{station}/limit-samples", json=samples).raise_for_status()
+    page = live(open_page, "live-22")
+    link = page.get_by_role("link", name="Limit samples")
+    expect(link).to_have_text("Limit samples: no check yet")
+    httpx.post(f"{station}/limit-samples/check").raise_for_status()
+    service.post(part(302, DEFECT), station="live-22", serial="LIVE-GOOD")
+    expect(link).to_contain_text("Limit samples: Not passed")
+    expect(page.get_by_role("status").filter(has_text="On hold")).to_be_visible()
+    assert serious_findings(page) == []
+    httpx.post(f"{station}/limit-samples/check").raise_for_status()
+    service.post(part(303), station="live-22", serial="LIVE-GOOD")
+    expect(link).to_contain_text("Limit samples: Passed")
+
+
 def test_an_unfit_image_says_what_is_wrong_with_it(open_page: Opener, service: EmbeddedService) -> None:
     page = live(open_page, "live-5")
     shown(page, service.post(dark(part(303)), station="live-5", serial="E")["id"])
@@ -234,6 +252,24 @@ def test_a_fail_sounds_only_where_somebody_turned_the_sound_on(open_page: Opener
     expect(page.get_by_role("button", name="Sound on")).to_be_visible()
     expect(page.locator("main.line[data-live=true]")).to_be_visible()
     shown(page, write_event(events, "live-12", **fail))
+
+
+def test_a_fail_that_comes_after_the_takt_sounds_too(open_page: Opener, events: redis.Redis) -> None:
+    page = live(open_page, "live-21", allow_errors=True)
+    page.context.add_init_script(COUNTED)
+    page.reload()
+    expect(page.locator("main.line[data-live=true]")).to_be_visible()
+    page.keyboard.press("s")
+    eventually(lambda: page.evaluate("window.tones") > 0)
+    before = page.evaluate("window.tones")
+    event: dict[str, Any] = {"type": "inspection.overtime", "inspection_id": new_inspection_id(), "product": "bracket"}
+    event |= {"station": "live-21", "verdict": "review", "overtime": True, "at": rfc3339(now())}
+    events.xadd(keys.EVENTS, {"id": event["inspection_id"], "event": json.dumps(event)})
+    expect(page.locator(".line-facts")).to_contain_text("there is no verdict yet")
+    assert page.evaluate("window.tones") == before
+    write_event(events, "live-21", inspection_id=event["inspection_id"], verdict=Verdict.FAIL, score=3.0)
+    expect(page.locator(".big-word")).to_have_text("FAIL")
+    assert page.evaluate("window.tones") > before
 
 
 def test_a_part_over_its_takt_is_on_review_until_its_verdict_comes_and_after(

@@ -136,3 +136,43 @@ def test_a_change_goes_on_after_another_tab_has_signed_in_again(service: Embedde
         "import('/page/app/lib/api.js').then(({api}) => api.send('PUT', '/v1/stations/tabs/hold', {reason: 'x'}))"
     )
     assert httpx.get(station).json()["held_by"] == "B. Wolf"
+
+
+def test_a_name_that_cannot_be_recorded_is_asked_for_until_it_can(service: EmbeddedService, open_page: Opener) -> None:
+    httpx.put(f"{service.url}/v1/stations/name-1", json={"product": "bracket"}).raise_for_status()
+    page = open_page("/line/name-1", allow_errors=True, breakable=True)
+    page.route("**/v1/session", lambda route: route.abort())
+    page.get_by_role("button", name="Hold the station").click()
+    page.get_by_label("Reason").fill("lens is dirty")
+    page.keyboard.press("Enter")
+    page.get_by_label("Your name or badge number").fill("A. Meier")
+    page.keyboard.press("Enter")
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_role("alert")).to_contain_text("does not answer")
+    assert serious_findings(page) == []
+    page.unroute("**/v1/session")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("status").filter(has_text="On hold:")).to_contain_text("lens is dirty")
+
+
+def test_a_sign_out_that_does_not_arrive_says_so(open_page: Opener) -> None:
+    page = open_page("/sign-in?back=/shift", allow_errors=True, breakable=True)
+    page.get_by_label("Your name or badge number").fill("A. Meier")
+    page.keyboard.press("Enter")
+    page.route("**/v1/session", lambda route: route.abort())
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("alert")).to_contain_text("does not answer")
+    page.unroute("**/v1/session")
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("banner").get_by_role("link", name="Sign in")).to_be_visible()
+    expect(page.get_by_role("alert")).to_have_count(0)
+
+
+def test_a_language_that_cannot_be_read_says_so_and_the_old_one_stays(open_page: Opener) -> None:
+    page = open_page("/shift", allow_errors=True, breakable=True)
+    page.route("**/texts/de.json", lambda route: route.abort())
+    page.get_by_label("Language").select_option("de")
+    expect(page.get_by_role("alert")).to_contain_text("does not answer")
+    expect(page.get_by_label("Language")).to_have_value("en")
+    page.reload()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Shift")

@@ -386,7 +386,7 @@ def test_limits_of_the_gate_are_moved_switched_off_one_by_one_and_put_back(
     expect(gate).to_contain_text("Measures of the last 38 images")
     gate.get_by_role("spinbutton", name="Least brightness").fill("60")
     effect = gate.locator(".effect-text")
-    expect(effect).to_contain_text("0 more would be stopped and 2 more would be inspected; about 2 a day.")
+    expect(effect).to_contain_text("0 more would be stopped and 2 more would be inspected; about 2 a day, 0.7 a shift.")
     gate.get_by_role("checkbox", name="Least likeness").uncheck()
     expect(gate.get_by_role("slider", name="Least likeness")).to_have_count(0)
     gate.get_by_role("button", name="Apply limits").click()
@@ -421,3 +421,18 @@ def test_the_limits_of_another_version_are_shown_and_named(open_page: Opener) ->
 def test_an_unknown_product_says_so(open_page: Opener) -> None:
     page = open_page("/products/weld", allow_errors=True)
     expect(page.get_by_role("alert")).to_contain_text("no product 'weld'")
+
+
+def test_a_refusal_is_told_in_the_readers_language_above_the_services_own_words(open_page: Opener) -> None:
+    page = open_page("/products/no-such-product", allow_errors=True, locale="de-DE")
+    alert = page.get_by_role("alert")
+    expect(alert).to_contain_text("Dieses Produkt gibt es nicht.")
+    expect(alert.locator("[lang=en]")).to_contain_text("no product 'no-such-product'")
+
+
+def test_a_change_that_does_not_arrive_says_why(open_page: Opener) -> None:
+    page = open_product(open_page, allow_errors=True, breakable=True)
+    page.route("**/gate", lambda route: route.abort() if route.request.method == "PUT" else route.fallback())
+    section(page, "Quality gate").get_by_role("button", name="Switch it off").click()
+    agree(page, "Switch it off")
+    expect(section(page, "Quality gate").get_by_role("alert")).to_contain_text("The service does not answer.")

@@ -135,6 +135,22 @@ def test_shift_and_station_are_chosen_by_keyboard_and_stand_in_the_address(
     expect(page.get_by_label("Station")).to_have_value("shift-2")
 
 
+def test_a_shift_that_is_no_longer_listed_is_said_to_be_so(open_page: Opener) -> None:
+    page = open_page("/shift?since=2020-01-01T06:00:00.000Z")
+    expect(page.get_by_role("status")).to_contain_text("The shift of this link is not listed any more")
+    page.get_by_label("Shift").select_option(index=1)
+    expect(page.get_by_role("status")).to_have_count(0)
+
+
+def test_a_product_is_chosen_and_stands_in_the_address(open_page: Opener, shifts: list[dict[str, Any]]) -> None:
+    page = open_page(f"/shift?since={shifts[1]['since']}")
+    page.get_by_label("Product").select_option("toy")
+    expect(page).to_have_url(re.compile("product=toy"))
+    expect(page.locator(".shift-span")).to_contain_text("product toy")
+    page.get_by_label("Product").select_option("all products")
+    expect(page).not_to_have_url(re.compile("product="))
+
+
 def test_a_review_changes_a_shift_that_is_over(
     open_page: Opener, service: EmbeddedService, client: redis.Redis, shifts: list[dict[str, Any]]
 ) -> None:

@@ -101,3 +101,10 @@ def test_a_link_never_leads_to_another_host(visit: Visit, keys: KeyStore) -> Non
     page = visit("/sign-in?next=//evil.example/")
     sign_in(page, key)
     expect(page).to_have_url(re.compile("/line$"))
+
+
+def test_a_key_that_may_not_read_is_told_so_at_the_line(visit: Visit, keys: KeyStore) -> None:
+    page = visit("/sign-in")
+    sign_in(page, keys.create("camera", [Scope.SUBMIT]))
+    expect(page).to_have_url(re.compile("/line$"))
+    expect(page.get_by_text("it lacks the scope read")).to_be_visible()

@@ -17,7 +17,10 @@ STAGES = ("vae", "unet", "small", "dino")
 def finetune(
     stage: Annotated[str, typer.Argument(metavar="STAGE", help=f"{', '.join(STAGES[:-1])} or {STAGES[-1]}.")],
     recipe: Annotated[
-        str, typer.Argument(metavar="RECIPE", help="A .toml file, or the name of a shipped one: mvtec-ad, visa.")
+        str,
+        typer.Argument(
+            metavar="RECIPE", help="A .toml file, or the name of a shipped one: mvtec-ad, mpdd, visa, pcb-bank."
+        ),
     ],
     *,
     data: Annotated[

@@ -82,7 +82,7 @@ def sample(
 
 def preview(
     recipe: Annotated[
-        str, typer.Argument(metavar="RECIPE", help="A .toml file, or the name of a shipped one: light, nano, mvtec-ad.")
+        str, typer.Argument(metavar="RECIPE", help="A .toml file, or the name of a shipped one, such as light or visa.")
     ],
     *,
     data: Annotated[
@@ -149,8 +149,8 @@ def train(
         str,
         typer.Argument(
             metavar="RECIPE",
-            help="A .toml file, the name of a shipped one (light, nano, mvtec-ad), or my-product: light, with what the "
-            "images propose.",
+            help="A .toml file, the name of a shipped one (light, nano, mvtec-ad, mpdd, visa, pcb-bank, multi-class), "
+            "or my-product: light, with what the images propose.",
         ),
     ],
     *,

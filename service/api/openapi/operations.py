@@ -112,6 +112,7 @@ REPLAY_RESPONSES: Responses = {
         f"/v1/inspections/{OLD_ID}/replay",
         errors.UnknownInspection,
         errors.NotReplayable,
+        errors.InvalidFields,
         errors.BacklogFull,
         errors.WaitTooLong,
         *OUTAGES,

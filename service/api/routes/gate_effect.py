@@ -13,7 +13,7 @@ from glad_client.answers import SHOWN_EXAMPLES
 from glad_client.product_answers import GateEffect
 from model_store.store import BundleRef
 from service.api.dependencies import Services
-from service.api.routes.stored_results import has_measures, read_recent, share_of_a_day
+from service.api.routes.stored_results import expected_changes, has_measures, read_recent
 
 _MEASURES = TypeAdapter(GateMeasures)
 
@@ -31,8 +31,8 @@ class JudgedImage:
 async def gate_effect(services: Services, ref: BundleRef, gate: QualityGate, last: int) -> GateEffect:
     """Return what these limits would have done to the version's last images that the gate judged."""
     effect = compare_limits(await judged_images(services, ref, last), gate)
-    per_day = await share_of_a_day(services, ref.product, effect.changed, effect.compared)
-    return effect.model_copy(update={"per_day": per_day})
+    expected = await expected_changes(services, ref.product, effect.changed, effect.compared)
+    return effect.model_copy(update=expected)
 
 
 async def judged_images(services: Services, ref: BundleRef, last: int) -> list[JudgedImage]:

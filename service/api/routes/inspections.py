@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
 from redis.exceptions import RedisError
 
 from service.api.dependencies import (
@@ -20,7 +22,7 @@ from service.api.intake.capacity import capacity_error
 from service.api.openapi import operations as documents
 from service.api.openapi.bodies import submit_body
 from service.api.problems import queue_unavailable, unknown_inspection
-from service.contract import Result, parse_inspection_id, waiting_result
+from service.contract import Result, Text, parse_inspection_id, waiting_result
 from service.queue.admission import ACCEPTED, Admission
 from service.queue.dead_letters import DeadLetters
 from service.queue.replay import Replayer
@@ -78,11 +80,16 @@ async def inspection(services: ServicesDep, inspection_id: InspectionPath) -> Re
     response_model=Result,
     responses=documents.REPLAY_RESPONSES,
 )
-async def replay(services: ServicesDep, inspection_id: InspectionPath) -> Response:
+async def replay(
+    services: ServicesDep,
+    caller: CallerDep,
+    inspection_id: InspectionPath,
+    by: Annotated[Text | None, Query(description="who wants it; default: the name of the API key")] = None,
+) -> Response:
     """Inspect the kept image again, with the bundle and thresholds in force now.
 
-    The new inspection's `replay_of` names the old one. Called again, it answers with the same new inspection. A dead
-    letter of the old one is removed.
+    The new inspection's `replay_of` names the old one, `replayed_by` who wanted it. Called again, it answers with the
+    same new inspection. A dead letter of the old one is removed.
     """
     replayer = Replayer(
         jobs=services.jobs,
@@ -95,7 +102,7 @@ async def replay(services: ServicesDep, inspection_id: InspectionPath) -> Respon
         run_on_bundles=services.threads.bundles.run,
     )
     try:
-        job, submission = await replayer.replay(inspection_id)
+        job, submission = await replayer.replay(inspection_id, caller.author(by))
     except RedisError as error:
         raise queue_unavailable(services, error) from error
     if submission.admission not in ACCEPTED:

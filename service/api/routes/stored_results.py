@@ -7,6 +7,7 @@ from collections.abc import Callable
 from glad_client.answers import MAX_EFFECT_READ
 from model_store.store import BundleRef
 from service.api.dependencies import Services
+from service.contract.shifts import parse_shifts
 from service.queue.recent import EndedInspection
 
 MAX_COMPARED = 5000
@@ -47,8 +48,10 @@ def has_measures(one: EndedInspection) -> bool:
     return one.measures is not None
 
 
-async def share_of_a_day(services: Services, product: str, changed: int, compared: int) -> float | None:
-    """Return about how many a day would change, of so many that were compared; None if none were."""
+async def expected_changes(services: Services, product: str, changed: int, compared: int) -> dict[str, float | None]:
+    """Return about how many a day and a shift would change, as fields of an effect; None if none were compared."""
     if compared == 0:
-        return None
-    return round(changed / compared * await services.history.ended_in_last_day(product), 1)
+        return {"per_day": None, "per_shift": None}
+    per_day = changed / compared * await services.history.ended_in_last_day(product)
+    shifts = len(parse_shifts(services.settings.shifts))
+    return {"per_day": round(per_day, 1), "per_shift": round(per_day / shifts, 1)}

@@ -9,7 +9,7 @@ from glad_client.answers import SHOWN_EXAMPLES, Change, Effect
 from model_store.manifest import VerdictThresholds
 from model_store.store import BundleRef
 from service.api.dependencies import Services
-from service.api.routes.stored_results import is_by_score, read_recent, share_of_a_day
+from service.api.routes.stored_results import expected_changes, is_by_score, read_recent
 from service.contract import Verdict
 from service.queue.recent import EndedInspection
 
@@ -24,8 +24,8 @@ async def preview_effect(services: Services, ref: BundleRef, thresholds: Verdict
         last: how many inspections to compare.
     """
     effect = compare_verdicts(await read_recent(services, ref, is_by_score, last), thresholds)
-    per_day = await share_of_a_day(services, ref.product, effect.changed, effect.compared)
-    return effect.model_copy(update={"per_day": per_day})
+    expected = await expected_changes(services, ref.product, effect.changed, effect.compared)
+    return effect.model_copy(update=expected)
 
 
 def compare_verdicts(inspections: Iterable[EndedInspection], thresholds: VerdictThresholds) -> Effect:

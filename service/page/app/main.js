@@ -71,14 +71,21 @@ function Header() {
   }, [path]);
   const session = useSession();
   const theme = useTheme();
+  const [failure, setFailure] = useState(/** @type {unknown} */ (null));
+  /** @param {Promise<unknown>} change */
+  const showFailure = (change) => change.then(() => setFailure(null), setFailure);
   /** @param {Event} event */
-  const changeLanguage = async (event) => {
-    const chosen = /** @type {import("./lib/texts.js").Language} */ (
-      /** @type {HTMLSelectElement} */ (event.currentTarget).value
-    );
-    rememberLanguage(chosen);
-    await loadTexts(chosen);
-    drawn.set(drawn.get() + 1);
+  const changeLanguage = (event) => {
+    const select = /** @type {HTMLSelectElement} */ (event.currentTarget);
+    const chosen = /** @type {import("./lib/texts.js").Language} */ (select.value);
+    const change = loadTexts(chosen).then(() => {
+      rememberLanguage(chosen);
+      drawn.set(drawn.get() + 1);
+    });
+    change.catch(() => {
+      select.value = currentLanguage();
+    });
+    showFailure(change);
   };
   return html`<header class="top">
     <nav ref=${pages} aria-label=${t("nav.label")}>
@@ -92,13 +99,14 @@ function Header() {
     </button>
     <div class=${isOpen ? "tools is-open" : "tools"} id="top-tools">
       ${session?.person && html`<${Link} class="who" href=${signInPath(path)}>${session.person}<//>`}
-      ${session?.signed_in && html`<button type="button" onClick=${signOut}>${t("nav.sign_out")}</button>`}
+      ${session?.signed_in && html`<button type="button" onClick=${() => showFailure(signOut())}>${t("nav.sign_out")}</button>`}
       ${session && !session.signed_in && html`<${Link} class="button" href=${signInPath(path)}>${t("nav.sign_in")}<//>`}
       <button type="button" onClick=${nextTheme}>${t("nav.theme", { theme: t(`theme.${theme}`) })}</button>
       <select aria-label=${t("nav.language")} value=${currentLanguage()} onChange=${changeLanguage}>
         ${Object.entries(LANGUAGES).map(([code, name]) => html`<option key=${code} value=${code}>${name}</option>`)}
       </select>
     </div>
+    ${Boolean(failure) && html`<div class="top-problem"><${ProblemNote} error=${failure} /></div>`}
   </header>`;
 }
 

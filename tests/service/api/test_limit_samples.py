@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -321,3 +322,28 @@ async def test_a_removed_station_forgets_its_samples_with_its_changes(line: Runn
     await line.http.put(URL, json={"product": "toy"})
     assert len((await line.http.get(SAMPLES)).json()["samples"]) == 2
     assert client.ttl(keys.limit_serials("line-3")) == -1
+
+
+async def test_samples_that_were_replaced_are_kept_with_who_and_when(line: Running) -> None:
+    first = (await line.http.get(SAMPLES)).json()
+    assert first["earlier_samples"] == []
+    for number in range(6):
+        await line.http.put(SAMPLES, json={"samples": [{"serial": f"S-{number}", "expected": "good"}], "by": "c.novak"})
+    found = (await line.http.get(SAMPLES)).json()
+    kept = [[sample["serial"] for sample in one["samples"]] for one in found["earlier_samples"]]
+    assert kept == [["S-4"], ["S-3"], ["S-2"], ["S-1"], ["S-0"]]  # five are kept: those of the fixture are not
+    assert {one["changed_by"] for one in found["earlier_samples"]} == {"c.novak"}
+
+
+async def test_the_same_samples_once_more_are_no_change(line: Running) -> None:
+    await line.http.put(SAMPLES, json=PLAN)
+    assert (await line.http.get(SAMPLES)).json()["earlier_samples"] == []
+
+
+async def test_samples_of_an_earlier_version_have_none_before_them(line: Running, client: redis.Redis) -> None:
+    key = keys.limit_samples("line-3")
+    plan = json.loads(str(client.hget(key, "plan")))
+    del plan["earlier"]
+    client.hset(key, "plan", json.dumps(plan))
+    found = (await line.http.get(SAMPLES)).json()
+    assert (len(found["samples"]), found["earlier_samples"]) == (2, [])

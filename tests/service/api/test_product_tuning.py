@@ -113,15 +113,16 @@ async def test_without_an_inspection_the_calibration_is_shown_beside_the_thresho
     assert sum(one["calibration"] for one in shown["bins"]) == 2
 
 
-async def test_an_effect_says_about_how_many_a_day_would_change(tuned: Running, inspect: Any) -> None:
+async def test_an_effect_says_about_how_many_a_day_and_a_shift_would_change(tuned: Running, inspect: Any) -> None:
     for score in (0.45, 0.2, 0.2, 0.2):
         await inspect(score)
     answer = await tuned.http.patch(f"{TOY}/thresholds", params={"preview": True}, json={"review": 0.4})
     effect = answer.json()["effect"]
     # One of four, and the four are all that ended in the last day.
     assert (effect["changed"], effect["compared"], effect["per_day"]) == (1, 4, 1.0)
+    assert effect["per_shift"] == 0.3  # of the three shifts of GLAD_SHIFTS
     answer = await tuned.http.patch(f"{TOY}/thresholds", params={"preview": True, "last": 0}, json={"review": 0.4})
-    assert answer.json()["effect"]["per_day"] is None
+    assert (answer.json()["effect"]["per_day"], answer.json()["effect"]["per_shift"]) == (None, None)
 
 
 async def test_measures_are_kept_of_every_image_that_the_gate_judged(tuned: Running, inspect: Any) -> None:

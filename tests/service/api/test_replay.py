@@ -54,7 +54,7 @@ async def test_a_replay_is_a_new_inspection_of_the_same_image_without_the_old_de
     api: Running, client: redis.Redis
 ) -> None:
     old = await given_up(api, client, serial="SN-1", deadline_ms=60_000, priority="high")
-    answer = await api.http.post(f"/v1/inspections/{old}/replay")
+    answer = await api.http.post(f"/v1/inspections/{old}/replay", params={"by": "a.meier"})
     assert answer.status_code == 202
     new = answer.json()
     assert answer.headers["location"] == f"/v1/inspections/{new['id']}"
@@ -66,7 +66,7 @@ async def test_a_replay_is_a_new_inspection_of_the_same_image_without_the_old_de
     [claimed] = JobQueue(client, lease_ms=60_000).claim(1)
     JobQueue(client).complete(claimed, result_of(claimed))
     shown = (await api.http.get(f"/v1/inspections/{new['id']}")).json()
-    assert (shown["state"], shown["replay_of"]) == ("done", old)
+    assert (shown["state"], shown["replay_of"], shown["replayed_by"]) == ("done", old, "a.meier")
     assert (await api.http.get(f"/v1/inspections/{old}")).json()["state"] == "failed"
 
 

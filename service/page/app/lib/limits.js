@@ -47,10 +47,13 @@ export function formatValue(value) {
 }
 
 /**
- * Return how many a day a change is about, as the end of a sentence; "" where that is not known or nothing changes.
- * @param {{changed: number, per_day: number | null}} effect
+ * Return how many a day and a shift a change is about, as the end of a sentence; "" where that is not known or nothing
+ * changes.
+ * @param {{changed: number, per_day: number | null, per_shift: number | null}} effect
  */
-export function aDay(effect) {
-  if (!effect.changed || effect.per_day === null) return "";
-  return effect.per_day < 1 ? t("product.less_than_one_a_day") : t("product.a_day", { n: Math.round(effect.per_day) });
+export function expectedText({ changed, per_day, per_shift }) {
+  if (!changed || per_day === null) return "";
+  if (per_day < 1) return t("product.less_than_one_a_day");
+  const shift = formatNumber(per_shift, { maximumFractionDigits: (per_shift ?? 0) < 1 ? 1 : 0 });
+  return t("product.a_day", { n: Math.round(per_day), shift });
 }

@@ -20,7 +20,7 @@ const AGAIN_MS = 5_000;
 
 /**
  * @param {string | undefined} station undefined: all
- * @param {(added: Entry[]) => void} onAdded called with the parts that just came, not with those of the history
+ * @param {(added: Entry[]) => void} onAdded called with the parts whose verdict just came, not with those of the history
  * @returns {{entries: Entry[], liveness: Liveness, stations: any[]}} `stations`: as `GET /v1/stations` gives them
  */
 export function useLive(station, onAdded) {
@@ -51,11 +51,11 @@ export function useLive(station, onAdded) {
       timers.add(timer);
     };
     const flush = () => {
-      const before = new Set(known.map((one) => one.id));
+      const before = new Map(known.map((one) => [one.id, one.is_waiting]));
       for (const [type, event] of pending) known = withEvent(known, type, event);
       pending = [];
       setEntries(known);
-      latest.current(known.filter((one) => !before.has(one.id)));
+      latest.current(known.filter((one) => !one.is_waiting && before.get(one.id) !== false));
     };
     /** Ask until there is an answer: a page that starts while the API does must not stay empty. */
     const ask = async (/** @type {() => Promise<void>} */ question) => {

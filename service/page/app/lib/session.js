@@ -56,9 +56,7 @@ export async function signOut() {
 export async function askPerson() {
   const known = session.get()?.person;
   if (known) return known;
-  const person = await askForPerson();
-  if (person !== null) await signIn({ key: null, person });
-  return person;
+  return await askForPerson((person) => signIn({ key: null, person }));
 }
 
 setSessionRenewal(loadSession);

@@ -1,4 +1,5 @@
 /** Texts, dates and numbers in the reader's language. The texts lie in /page/texts, one file a language. */
+import { Problem } from "./api.js";
 
 export const LANGUAGES = { en: "English", de: "Deutsch", zh: "中文" };
 const CHOSEN = "glad.language";
@@ -17,9 +18,10 @@ export function preferredLanguage() {
   return /** @type {Language} */ (found ?? "en");
 }
 
-/** @param {Language} chosen its texts are loaded; the page is to be drawn again afterwards */
+/** @param {Language} chosen its texts are loaded, or Problem thrown; the page is to be drawn again afterwards */
 export async function loadTexts(chosen) {
-  const response = await fetch(`/page/texts/${chosen}.json`);
+  const response = await fetch(`/page/texts/${chosen}.json`).catch(() => null);
+  if (!response?.ok) throw new Problem(response?.status ?? 0, { title: response?.statusText ?? "no answer" });
   texts = await response.json();
   language = chosen;
   document.documentElement.lang = chosen === "zh" ? "zh-CN" : chosen;

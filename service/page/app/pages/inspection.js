@@ -1,5 +1,6 @@
 /** One inspection with everything that is known of it, under an address that can be sent. */
 import { api, artifactUrl } from "../lib/api.js";
+import { countingReview } from "../lib/counting_review.js";
 import { html, useCallback, useEffect, useState } from "../lib/html.js";
 import { navigate } from "../lib/router.js";
 import { askPerson, hasScope } from "../lib/session.js";
@@ -124,9 +125,11 @@ function Replay({ inspection }) {
 
 /** @param {{inspection: any}} props */
 function Pictures({ inspection }) {
+  const drawn = countingReview(inspection.reviews)?.regions ?? [];
   return html`<section class="card">
     <h2>${t("inspection.pictures")}</h2>
-    <div class="inspection-picture"><${Viewer} inspection=${inspection} /></div>
+    <div class="inspection-picture"><${Viewer} inspection=${inspection} drawn=${drawn} /></div>
+    ${drawn.length > 0 && html`<p class="hint">${t("inspection.drawn", { n: drawn.length })}</p>`}
     <h3>${t("inspection.files")}</h3>
     <ul class="inspection-files">
       ${Object.keys(inspection.artifacts).map((one) => html`<li key=${one}><a href=${artifactUrl(inspection.id, one)} target="_blank" rel="noreferrer">${t(`artifact.${one}`)}</a> <span class="hint">${one}</span></li>`)}
@@ -135,6 +138,7 @@ function Pictures({ inspection }) {
 }
 
 const MOST_REGIONS = 8;
+const TWO_DIGITS = { minimumFractionDigits: 2, maximumFractionDigits: 2 };
 
 /** @param {{inspection: any}} props */
 function Regions({ inspection }) {
@@ -162,7 +166,7 @@ function Regions({ inspection }) {
               <td class="number">${y}</td>
               <td class="number">${width} × ${height}</td>
               <td class="number">${formatNumber(area_px)}</td>
-              <td class="number">${formatNumber(peak, { minimumFractionDigits: 2, maximumFractionDigits: 2 })}</td>
+              <td class="number">${formatNumber(peak, TWO_DIGITS)}</td>
             </tr>`,
         )}
       </tbody>

@@ -9,6 +9,7 @@ import { confirmChange } from "../parts/dialog.js";
 import { HoldControl } from "../parts/hold.js";
 import { LimitSampleEditor } from "../parts/limit_sample_editor.js";
 import { ProblemNote } from "../parts/problem.js";
+import { StationSettings } from "../parts/station_settings.js";
 import { Verdict, VerdictShape } from "../parts/verdict.js";
 
 /**
@@ -16,9 +17,9 @@ import { Verdict, VerdictShape } from "../parts/verdict.js";
  * @typedef {{serial: string, expected: "good" | "bad", verdict: "pass" | "review" | "fail" | null,
  *   inspection_id: string | null, ok: boolean | null}} CheckedSample
  * @typedef {{started_at: string, by: string | null, state: "running" | "passed" | "failed" | "cancelled",
- *   samples: CheckedSample[], ended_at: string | null}} Check
- * @typedef {{station: string, samples: Sample[], changed_at: string | null, changed_by: string | null,
- *   check: Check | null, earlier: Check[]}} LimitSamples
+ *   samples: CheckedSample[], ended_at: string | null, ended_by: string | null}} Check
+ * @typedef {{samples: Sample[], changed_at: string | null, changed_by: string | null}} Plan
+ * @typedef {Plan & {station: string, earlier_samples: Plan[], check: Check | null, earlier: Check[]}} LimitSamples
  */
 
 const EVERY_MS = { running: 1_000, idle: 10_000 };
@@ -37,9 +38,14 @@ function useLimitSamples(station) {
       setFound(await api.get(stationPath(station, "/limit-samples")));
       setError(null);
     } catch (problem) {
+      if (isNotSetUp(problem)) setFound(null);
       setError(problem);
     }
   }, [station]);
+  const changed = () => {
+    setRevision((before) => before + 1);
+    load();
+  };
   const isRunning = found?.check?.state === "running";
   useEffect(() => {
     load();
@@ -49,21 +55,18 @@ function useLimitSamples(station) {
   useEffect(
     () =>
       followEvents({ station }, (type) => {
-        if (/^(station|limit_samples)\./.test(type)) {
-          setRevision((before) => before + 1);
-          load();
-        }
+        if (/^(station|limit_samples)\./.test(type)) changed();
       }),
     [station, load],
   );
-  return { found, setFound, error, load, revision };
+  return { found, setFound, error, load, revision, changed };
 }
 
 /** @param {{params: {station: string}}} props */
 export default function LimitSamplesPage({ params }) {
   const { station } = params;
   useSession();
-  const { found, setFound, error, load, revision } = useLimitSamples(station);
+  const { found, setFound, error, load, revision, changed } = useLimitSamples(station);
   const [failure, setFailure] = useState(/** @type {unknown} */ (null));
   const [isEditing, setEditing] = useState(false);
   /**
@@ -83,6 +86,11 @@ export default function LimitSamplesPage({ params }) {
       return false;
     }
   };
+  const start = async () => {
+    const text = t("limit_samples.start_text", { n: found?.samples.length ?? 0 });
+    const question = { title: t("limit_samples.start_title"), text, action: t("limit_samples.start") };
+    if (await confirmChange(question)) await send("POST", "/limit-samples/check", {});
+  };
   const cancel = async () => {
     const question = { title: t("limit_samples.cancel_title"), text: t("limit_samples.cancel_text") };
     if (await confirmChange({ ...question, action: t("limit_samples.cancel") }))
@@ -100,7 +108,7 @@ export default function LimitSamplesPage({ params }) {
       <h1>${t("limit_samples.of", { station })}</h1>
       <${Link} class="button" href=${`/line/${encodeURIComponent(station)}`}>${t("limit_samples.to_line")}<//>
     </div>
-    <${HoldControl} station=${station} revision=${revision} onChange=${load} />
+    <${HoldControl} station=${station} revision=${revision} onChange=${changed} />
     ${failure && html`<${ProblemNote} error=${failure} />`}
     ${
       isNotSetUp(error)
@@ -110,16 +118,23 @@ export default function LimitSamplesPage({ params }) {
     ${
       found &&
       html`<div class="limit-cards">
-        <${CheckCard} found=${found} onStart=${() => send("POST", "/limit-samples/check", {})} onCancel=${cancel} />
+        <${CheckCard} found=${found} onStart=${start} onCancel=${cancel} />
         ${
           isEditing
             ? html`<${LimitSampleEditor} samples=${found.samples} onSave=${save} onClose=${() => setEditing(false)} />`
             : html`<${PlanCard} found=${found} onEdit=${() => setEditing(true)} />`
         }
+        <${EarlierPlans} plans=${found.earlier_samples} onRestore=${mayEdit(found) && !isEditing ? save : null} />
         <${EarlierCard} checks=${found.earlier} />
+        <${StationSettings} station=${station} revision=${revision} onChange=${changed} />
       </div>`
     }
   </main>`;
+}
+
+/** @param {LimitSamples} found */
+function mayEdit(found) {
+  return hasScope("admin") && found.check?.state !== "running";
 }
 
 /** @param {unknown} error */
@@ -144,7 +159,7 @@ function CheckCard({ found, onStart, onCancel }) {
     <div role="status">
       ${check ? html`<${CheckState} state=${check.state} />` : html`<p>${t("limit_samples.never")} ${found.samples.length === 0 && t("limit_samples.none_named")}</p>`}
       ${check && html`<p class="hint">${t("limit_samples.started", { at: formatDate(check.started_at), by: check.by ?? "–" })}</p>`}
-      ${check && html`<p>${t(`limit_samples.next.${check.state}`)}</p>`}
+      ${check && html`<p>${t(`limit_samples.next.${check.state}`, { by: check.ended_by ?? "–" })}</p>`}
     </div>
     ${check && html`<${CheckTable} check=${check} notes=${found.samples} />`}
     <div class="actions">
@@ -194,7 +209,6 @@ function Outcome({ ok }) {
 /** @param {{found: LimitSamples, onEdit: () => void}} props */
 function PlanCard({ found, onEdit }) {
   const { samples } = found;
-  const mayEdit = hasScope("admin") && found.check?.state !== "running";
   return html`<section class="card" aria-labelledby="limit-plan">
     <h2 id="limit-plan">${t("limit_samples.samples")}</h2>
     <p class="hint">${t("limit_samples.explained")}</p>
@@ -223,8 +237,27 @@ function PlanCard({ found, onEdit }) {
     }
     ${found.changed_at && html`<p class="hint">${t("limit_samples.changed", { at: formatDate(found.changed_at), by: found.changed_by ?? "–" })}</p>`}
     <div class="actions">
-      ${mayEdit && html`<button type="button" onClick=${onEdit}>${t("limit_samples.edit")}</button>`}
+      ${mayEdit(found) && html`<button type="button" onClick=${onEdit}>${t("limit_samples.edit")}</button>`}
     </div>
+  </section>`;
+}
+
+/** @param {{plans: Plan[], onRestore: ((samples: Sample[]) => void) | null}} props `onRestore` null: not now, or not allowed */
+function EarlierPlans({ plans, onRestore }) {
+  if (plans.length === 0) return null;
+  return html`<section class="card" aria-labelledby="limit-plans">
+    <h2 id="limit-plans">${t("limit_samples.earlier_samples")}</h2>
+    <ul class="limit-plans">
+      ${plans.map(
+        (plan, place) => html`<li key=${place}>
+          <div>
+            ${plan.samples.map((one) => one.serial).join(", ") || t("limit_samples.no_samples")}
+            <div class="hint">${t("limit_samples.changed", { at: formatDate(plan.changed_at), by: plan.changed_by ?? "–" })}</div>
+          </div>
+          ${onRestore && html`<button type="button" onClick=${() => onRestore(plan.samples)}>${t("limit_samples.restore")}</button>`}
+        </li>`,
+      )}
+    </ul>
   </section>`;
 }
 
@@ -240,7 +273,10 @@ function EarlierCard({ checks }) {
             (check) => html`<tr key=${check.started_at}>
               <td>${formatDate(check.started_at)} – ${formatTime(check.ended_at)}</td>
               <td>${check.by ?? "–"}</td>
-              <td><${CheckState} state=${check.state} small=${true} /></td>
+              <td>
+                <${CheckState} state=${check.state} small=${true} />
+                ${check.ended_by && html`<div class="hint">${t("limit_samples.ended_by", { by: check.ended_by })}</div>`}
+              </td>
               <td>${wrongOnes(check)}</td>
             </tr>`,
           )}

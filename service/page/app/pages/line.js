@@ -4,8 +4,10 @@ import { useKeys } from "../lib/keys.js";
 import { useInspection, useLive } from "../lib/live.js";
 import { Link, navigate } from "../lib/router.js";
 import { soundFail, useFullScreen, useSound, useWakeLock } from "../lib/screen.js";
+import { hasScope, useSession } from "../lib/session.js";
 import { formatNumber, formatTime, t } from "../lib/texts.js";
 import { HoldControl } from "../parts/hold.js";
+import { LimitCheckLink } from "../parts/limit_check_link.js";
 import { formatScore, reasonText } from "../parts/reason.js";
 import { ScoreBar } from "../parts/score_bar.js";
 import { Strip } from "../parts/strip.js";
@@ -21,6 +23,7 @@ const PINNED_MS = 120_000;
 /** @param {{params: {station?: string}}} props */
 export default function LinePage({ params }) {
   const { station } = params;
+  const session = useSession();
   const onAdded = useCallback((/** @type {Entry[]} */ added) => {
     if (added.some((one) => one.verdict === "fail")) soundFail();
   }, []);
@@ -50,6 +53,7 @@ export default function LinePage({ params }) {
       ${station && html`<${HoldControl} station=${station} revision=${stations} />`}
     <//>
     <div class="line-banners">
+      ${session?.signed_in && !hasScope("read") && html`<p class="note note-problem">${t("line.needs_read")}</p>`}
       ${(station ? [] : held).map(
         (one) => html`<p key=${one.station} class="banner" role="alert">
           <span><strong>${t("line.held", { station: one.station })}</strong> ${one.hold}</span>
@@ -119,7 +123,7 @@ function Toolbar({ station, stations, entries, sound, screen, children }) {
     </label>
     ${children}
     <div class="line-tools">
-      ${station && html`<${Link} class="button" href=${`/stations/${encodeURIComponent(station)}/limit-samples`}>${t("limit_samples.title")}<//>`}
+      ${station && html`<${LimitCheckLink} station=${station} stations=${stations} />`}
       <button type="button" aria-pressed=${sound.state !== "off"} onClick=${sound.toggle}>${t(`line.sound_${sound.state}`)} <kbd>S</kbd></button>
       ${screen.isPossible && html`<button type="button" onClick=${screen.toggle}>${t(screen.isFull ? "line.leave_full" : "line.full_screen")} <kbd>F</kbd></button>`}
     </div>

@@ -14,7 +14,8 @@ const PERCENT = /** @type {const} */ ({ style: "percent", minimumFractionDigits:
 
 /**
  * @typedef {{name: string, since: string, until: string}} Shift
- * @typedef {{zone: string, shifts: Shift[], chosen: Shift, now: any, before: any, stations: string[]}} Report
+ * @typedef {{zone: string, shifts: Shift[], chosen: Shift, isOther: boolean, now: any, before: any, stations: string[],
+ *   products: string[]}} Report `isOther`: the shift that was asked for is not listed
  */
 
 /**
@@ -23,21 +24,38 @@ const PERCENT = /** @type {const} */ ({ style: "percent", minimumFractionDigits:
  */
 async function readReport(query) {
   const { time_zone, shifts } = await api.get("/v1/shifts", { count: SHIFTS + 1 });
-  const place = Math.max(
-    shifts.findIndex((/** @type {Shift} */ one) => one.since === query.since),
-    0,
-  );
-  const [chosen, last] = shifts.slice(place);
+  const place = shifts.slice(0, SHIFTS).findIndex((/** @type {Shift} */ one) => one.since === query.since);
+  const [chosen, last] = shifts.slice(Math.max(place, 0));
   const filters = { station: query.station, product: query.product };
-  const [now, before, all] = await Promise.all([
+  const [now, before, all, products] = await Promise.all([
     api.get("/v1/statistics", { since: chosen.since, until: chosen.until, ...filters }),
     last ? api.get("/v1/statistics", { since: last.since, until: last.until, ...filters }) : null,
     query.station ? api.get("/v1/stations") : null,
+    query.product ? api.get("/v1/products") : null,
   ]);
-  const seen = now.by_station.map((/** @type {any} */ one) => one.name);
-  const set = all?.stations.map((/** @type {any} */ one) => one.station) ?? [];
-  const stations = [...new Set([...seen, ...set, query.station])].filter(Boolean).sort();
-  return { zone: time_zone, shifts: shifts.slice(0, SHIFTS), chosen, now, before, stations };
+  return {
+    zone: time_zone,
+    shifts: shifts.slice(0, SHIFTS),
+    chosen,
+    isOther: Boolean(query.since) && place < 0,
+    now,
+    before,
+    stations: namesOf(now.by_station, all?.stations, "station", query.station),
+    products: namesOf(now.by_product, products?.products, "product", query.product),
+  };
+}
+
+/**
+ * Return the names to choose from: those counted, those that are set up, and the chosen one.
+ * @param {any[]} counted
+ * @param {any[] | undefined} set
+ * @param {string} field the name of one that is set up
+ * @param {string | undefined} chosen
+ * @returns {string[]}
+ */
+function namesOf(counted, set, field, chosen) {
+  const names = [...counted.map((one) => one.name), ...(set ?? []).map((one) => one[field]), chosen];
+  return [...new Set(names)].filter(Boolean).sort();
 }
 
 /** @param {{query: Record<string, string>}} props */
@@ -77,7 +95,7 @@ export default function ShiftPage({ query }) {
 /** @param {{report: Report, query: Record<string, string>}} props */
 function Choice({ report, query }) {
   const [error, setError] = useState(/** @type {unknown} */ (null));
-  const { chosen, shifts, stations, zone } = report;
+  const { chosen, shifts, stations, products, zone } = report;
   /** @param {Record<string, string>} change */
   const go = (change) => navigate(withQuery("/shift", { ...query, ...change }));
   const value = (/** @type {Event} */ event) => /** @type {HTMLSelectElement} */ (event.currentTarget).value;
@@ -96,15 +114,23 @@ function Choice({ report, query }) {
           ${stations.map((one) => html`<option key=${one} value=${one} selected=${one === query.station}>${one}</option>`)}
         </select>
       </label>
+      <label class="field">
+        ${t("shift.product")}
+        <select value=${query.product ?? ""} onChange=${(/** @type {Event} */ event) => go({ product: value(event) })}>
+          <option value="">${t("shift.all_products")}</option>
+          ${products.map((one) => html`<option key=${one} value=${one} selected=${one === query.product}>${one}</option>`)}
+        </select>
+      </label>
       <div class="actions">
         <button type="button" onClick=${save}>${t("shift.csv")}</button>
         <button type="button" onClick=${() => print()}>${t("shift.print")}</button>
       </div>
     </div>
+    ${report.isOther && html`<p class="note" role="status">${t("shift.not_listed")}</p>`}
     <p class="shift-span">
       <strong>${shiftText(chosen, zone)}</strong> <span class="hint">${zone}</span>
       ${query.station && html` · ${t("shift.of_station", { station: query.station })}`}
-      ${query.product && html` · ${t("shift.of_product", { product: query.product })} <${Link} class="no-print" href=${withQuery("/shift", { ...query, product: "" })}>${t("shift.all_products")}<//>`}
+      ${query.product && html` · ${t("shift.of_product", { product: query.product })}`}
     </p>
     ${error && html`<${ProblemNote} error=${error} />`}`;
 }

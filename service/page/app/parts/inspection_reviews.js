@@ -46,8 +46,10 @@ export function InspectionReviews({ inspection, onChange }) {
 /** @param {{inspection: any, counting: any, onChange: (inspection: any) => void}} props */
 function Decide({ inspection, counting, onChange }) {
   const person = useSession()?.person ?? null;
+  const reviews = /** @type {any[]} */ (inspection.reviews);
   const kinds = useKinds(inspection.product);
   const [code, setCode] = useState("");
+  const [note, setNote] = useState("");
   const [failure, setFailure] = useState(/** @type {unknown} */ (null));
   const path = `/v1/inspections/${inspection.id}/review`;
   /** @param {string} action @param {() => Promise<any>} change */
@@ -57,6 +59,7 @@ function Decide({ inspection, counting, onChange }) {
     try {
       setFailure(null);
       onChange(await change());
+      setNote("");
     } catch (problem) {
       setFailure(problem);
     }
@@ -64,10 +67,13 @@ function Decide({ inspection, counting, onChange }) {
   /** @param {"ok" | "defect"} decision @param {string} action */
   const decide = (decision, action) =>
     make(action, async () => {
-      const defect_code = decision === "defect" ? code || null : null;
-      return await api.send("POST", path, { decision, defect_code, by: await askPerson() });
+      const found = decision === "defect" ? { defect_code: code || null, regions: counting?.regions ?? null } : {};
+      return await api.send("POST", path, { decision, ...found, note: note.trim() || null, by: await askPerson() });
     });
-  const withdraw = () => make(t("inspection.withdraw"), () => api.send("DELETE", path));
+  const isOwn = reviews.some((one) => !one.withdrawn_at && one.by === person);
+  const mayWithdraw = counting && (counting.by === person || (hasScope("admin") && !isOwn));
+  const withdrawal = isOwn ? t("inspection.withdraw") : t("inspection.withdraw_of", { by: counting?.by ?? "–" });
+  const withdraw = () => make(withdrawal, () => api.send("DELETE", path));
   const title = kinds.find((kind) => kind.code === code)?.title;
   const defect = [t("decision.defect"), title].filter(Boolean).join(": ");
   return html`<h3>${t(counting ? "inspection.correct" : "inspection.decide")}</h3>
@@ -83,7 +89,10 @@ function Decide({ inspection, counting, onChange }) {
         }
         <button type="button" onClick=${() => decide("defect", defect)}>${t("decision.defect")}</button>
       </span>
-      ${counting && counting.by === person && html`<button type="button" onClick=${withdraw}>${t("inspection.withdraw")}</button>`}
+      ${mayWithdraw && html`<button type="button" onClick=${withdraw}>${withdrawal}</button>`}
+      <label class="field inspection-note">${t("review.note")}
+        <input maxlength="1000" autocomplete="off" value=${note} onInput=${(/** @type {any} */ event) => setNote(event.currentTarget.value)} />
+      </label>
     </div>
     ${failure && html`<${ProblemNote} error=${failure} />`}`;
 }

@@ -14,11 +14,17 @@ export function InspectionRow({ inspection, titles }) {
     <${Thumbnail} id=${inspection.id} />
     <span class="row-verdict"><${Verdict} verdict=${inspection.verdict} /></span>
     <span class="row-serial">${inspection.serial ?? html`<span class="hint">${t("row.no_serial")}</span>`}</span>
-    <span class="row-place">${[inspection.station, inspection.product, inspection.view].filter(Boolean).join(" · ")}</span>
+    <span class="row-place">${placeText(inspection)}</span>
     <span class="row-time">${formatDate(inspection.finished_at ?? inspection.accepted_at)}</span>
     <span class="row-score">${scoreText(inspection)}</span>
     <span class="row-review">${review && reviewText(review, inspection.product, titles)}</span>
   <//>`;
+}
+
+/** @param {any} inspection */
+function placeText({ station, product, view, limit_sample }) {
+  const sample = limit_sample && t(`row.sample.${limit_sample}`);
+  return [station, product, view, sample].filter(Boolean).join(" · ");
 }
 
 /** @param {any} inspection */

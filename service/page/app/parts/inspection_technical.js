@@ -36,7 +36,10 @@ export function InspectionTechnical({ inspection }) {
         [t("inspection.attempts"), one.attempts],
         [t("inspection.priority"), t(`priority.${one.priority}`)],
         [t("inspection.deadline"), one.deadline_ms && t("inspection.ms", { value: formatNumber(one.deadline_ms) })],
+        [t("inspection.audit"), one.audit && formatNumber(one.audit, { style: "percent", maximumFractionDigits: 2 })],
+        [t("inspection.overtime"), one.overtime && t("inspection.overtime_yes")],
         [t("inspection.replay_of"), original],
+        [t("inspection.replayed_by"), one.replayed_by],
       ]}
     />
   </section>`;

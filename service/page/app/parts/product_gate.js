@@ -1,7 +1,7 @@
 /** The quality gate: a switch, and each limit beside what was measured. */
 import { api } from "../lib/api.js";
 import { html, useState } from "../lib/html.js";
-import { aDay, formatValue, shortValue } from "../lib/limits.js";
+import { expectedText, formatValue, shortValue } from "../lib/limits.js";
 import { hasScope } from "../lib/session.js";
 import { formatDate, t } from "../lib/texts.js";
 import { Examples } from "./examples.js";
@@ -238,5 +238,5 @@ function gateEffectText(effect) {
   if (!effect) return "";
   if (effect.compared === 0) return t("product.gate_effect_unknown");
   if (effect.changed === 0) return t("product.gate_effect_none", { compared: effect.compared });
-  return `${t("product.gate_effect", { compared: effect.compared, stopped: effect.newly_stopped, inspected: effect.newly_inspected })}${aDay(effect)}.`;
+  return `${t("product.gate_effect", { compared: effect.compared, stopped: effect.newly_stopped, inspected: effect.newly_inspected })}${expectedText(effect)}.`;
 }

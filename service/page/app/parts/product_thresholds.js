@@ -1,7 +1,7 @@
 /** The scores of the last parts, with the two thresholds to move: what a change does is shown before it is made. */
 import { api } from "../lib/api.js";
 import { html, useLayoutEffect, useState } from "../lib/html.js";
-import { aDay, formatValue, shortValue } from "../lib/limits.js";
+import { expectedText, formatValue, shortValue } from "../lib/limits.js";
 import { hasScope } from "../lib/session.js";
 import { formatDate, t } from "../lib/texts.js";
 import { Examples } from "./examples.js";
@@ -215,7 +215,7 @@ export function effectText(effect) {
       t("product.moves", { n: one.count, before: t(`verdict.${one.before}`), after: t(`verdict.${one.after}`) }),
     )
     .join(", ");
-  return `${t("product.effect", { n: effect.changed, compared: effect.compared, moves })}${aDay(effect)}.`;
+  return `${t("product.effect", { n: effect.changed, compared: effect.compared, moves })}${expectedText(effect)}.`;
 }
 
 /** @param {number[]} numbers */

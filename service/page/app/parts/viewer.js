@@ -99,7 +99,7 @@ function Stage({ inspection, natural, reconstruction, split, heat, hasMarks, dra
         src=${heated.url} style=${{ opacity: heat }} />`
     }
     ${inspection && hasMarks && html`<${Marks} inspection=${{ ...inspection, ...picture }} />`}
-    ${drawn.map((box, at) => html`<${Outline} key=${at} box=${box} size=${picture} kind="drawn" />`)}
+    ${drawn.map((box, at) => html`<${Outline} key=${at} box=${box} size=${picture} kind="drawn" label=${t("viewer.drawn")} />`)}
     ${split > 0 && html`<div class="viewer-split" style=${{ left: `${100 - split}%` }}></div>`}
   <//>`;
 }
