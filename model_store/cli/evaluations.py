@@ -142,10 +142,10 @@ def read_record(file: Path) -> MeasuredQuality:
 
 def evaluation_lines(one: RecordedEvaluation) -> list[str]:
     """Return an evaluation in words: the data, then each figure beside the yardstick's."""
+    by = f"{one.by}: {one.note}" if one.note else one.by
     lines = [
         f"{one.measured.at.date()}  {one.data.name}: {one.data.good} good and {one.data.defect} defective images  "
-        f"(id {one.id}, recorded by {one.by} {one.note}".rstrip()
-        + ")"
+        f"(id {one.id}, recorded by {by})"
     ]
     for name, label in FIGURES.items():
         own = getattr(one.figures, name)

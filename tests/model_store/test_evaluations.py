@@ -147,7 +147,7 @@ def test_a_file_of_an_evaluation_is_recorded_listed_and_removed_by_a_command(sto
     assert added.exit_code == 0, added.output
     assert "plant: 40 good and 20 defective images" in added.output
     assert "I-AUROC        0.970 [0.950, 0.985]   yardstick 0.900 [0.850, 0.940]" in added.output
-    assert "recorded by ann week 48" in added.output
+    assert "recorded by ann: week 48" in added.output
     assert "measured     " in glad(store, "show", "toy").output
     listed = json.loads(glad(store, "evaluations", "toy", "--json").output)
     assert [one["id"] for one in listed["evaluations"]] == [measured.id]
