@@ -274,7 +274,7 @@ def test_an_expired_inspection_is_inspected_again_after_a_question(
     job = Job.model_validate(stored | {"id": new_inspection_id(), "serial": "I-3", "pool": "archive"})
     [expired] = end_each(client, [(job, None)])
     page = open_stored(f"/inspections/{expired}")
-    expect(page.get_by_text("There is no result: too late")).to_be_visible()
+    expect(page.get_by_text("There is no result: The image waited longer than its deadline.")).to_be_visible()
     page.get_by_role("button", name="Inspect again").click()
     page.get_by_role("dialog").get_by_role("button", name="Inspect again").click()
     page.get_by_label("Your name or badge number").fill("A. Meier")

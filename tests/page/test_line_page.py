@@ -162,7 +162,7 @@ def test_no_result_is_never_shown_as_pass(open_page: Opener, events: redis.Redis
     error = {"code": "model_error", "detail": "the model gave up"}
     shown(page, write_event(events, "live-6", error=error, **failed))
     expect(page.locator(".big-word")).to_have_text("NO VERDICT")
-    expect(page.locator(".line-facts")).to_contain_text("There is no result: the model gave up")
+    expect(page.locator(".line-facts")).to_contain_text("There is no result: A fault in the model")
 
 
 def test_a_hostile_serial_is_text(open_page: Opener, service: EmbeddedService) -> None:

@@ -108,7 +108,7 @@ def test_defects_have_the_names_of_the_review_plan_on_the_page_and_their_codes_i
         httpx.post(f"{service.url}/v1/inspections/{inspection['id']}/review", json=review).raise_for_status()
     httpx.put(plan, json={"defect_codes": kinds}).raise_for_status()  # the plan has no burr any more
     page = open_page(f"/shift?since={shifts[1]['since']}&station=shift-8")
-    expect(page.get_by_role("rowheader", name="Burr")).to_be_visible()
+    expect(page.get_by_role("rowheader", name="Missing screw")).to_be_visible()
     names = [["Missing screw", "3", "50%"], ["Burr", "2", "83%"], ["no code given", "1", "100%"]]
     assert pareto(page, "Fail by defect code") == names
     page.emulate_media(media="print")

@@ -15,7 +15,7 @@ export function useDefectTitles(products) {
   useEffect(() => {
     if (!wanted) return undefined;
     let isOver = false;
-    Promise.all(wanted.split(" ").map(readTitles)).then((found) => {
+    readAll(wanted.split(" ")).then((found) => {
       if (!isOver) setTitles((before) => new Map([...before, ...found]));
     });
     return () => {
@@ -37,16 +37,29 @@ export function defectTitle(titles, code, products = [...titles.keys()]) {
 }
 
 /**
+ * Read the titles of products; a product that is gone has none, nor has any while nothing answers.
+ * @param {string[]} products
+ * @returns {Promise<[string, Map<string, string>][]>}
+ */
+async function readAll(products) {
+  try {
+    const found = await api.get("/v1/products");
+    const known = new Set(found.products.map((/** @type {any} */ one) => one.product));
+    return await Promise.all(
+      products.map(async (product) => [product, known.has(product) ? await readTitles(product) : new Map()]),
+    );
+  } catch {
+    return products.map((product) => [product, new Map()]);
+  }
+}
+
+/**
  * Read a product's titles; a code that the plan has no more is called as by the last plan that had it.
  * @param {string} product
- * @returns {Promise<[string, Map<string, string>]>} empty where the product is gone, or nothing answers
+ * @returns {Promise<Map<string, string>>}
  */
 async function readTitles(product) {
-  try {
-    const plan = await api.get(`/v1/products/${encodeURIComponent(product)}/review-plan`);
-    const kinds = [...plan.earlier.toReversed(), plan].flatMap((one) => one.defect_codes);
-    return [product, new Map(kinds.map(({ code, title }) => [code, title]))];
-  } catch {
-    return [product, new Map()];
-  }
+  const plan = await api.get(`/v1/products/${encodeURIComponent(product)}/review-plan`);
+  const kinds = [...plan.earlier.toReversed(), plan].flatMap((one) => one.defect_codes);
+  return new Map(kinds.map(({ code, title }) => [code, title]));
 }
