@@ -224,7 +224,7 @@ def test_what_becomes_of_a_part_is_recorded_with_who_and_taken_back(open_stored:
     [inspection] = end_each(client, [(make_job(serial="I-9", station="inspection", pool="archive"), 1.5)])
     page = open_stored(f"/inspections/{inspection}")
     page.locator("select[name=disposition]").select_option("rework")
-    page.get_by_label("Note").fill("polish by hand")
+    page.locator("input[name=note]").fill("polish by hand")
     page.get_by_role("button", name="Record").click()
     page.get_by_role("dialog").get_by_role("button", name="Rework").click()
     page.get_by_label("Your name or badge number").fill("A. Meier")

@@ -91,7 +91,7 @@ def test_a_wrong_verdict_holds_the_station_and_the_page_says_what_to_do(
     expect(page.get_by_text("Not passed")).to_be_visible()
     expect(page.get_by_text("Check light, lens and position")).to_be_visible()
     held = page.get_by_role("status").filter(has_text="On hold:")
-    expect(held).to_contain_text("(bad) was pass")
+    expect(held).to_contain_text(f"the known bad limit sample {station}-bad was PASS")
     assert serious_findings(page) == []
     start(page)  # during the hold
     expect(page.get_by_text("Show each sample to the camera")).to_be_visible()
