@@ -27,6 +27,7 @@ from service.queue.events import BEGINNING, PAUSE_S, EventFeed, EventPage, ReadE
 RECONNECT_MS = 2000
 """Pause of a browser before it connects again."""
 KEY_REVOKED = ": the API key of this stream is not in use any more: the stream ends\n\n"
+UNREAD = ": the events cannot be read at the moment: Redis does not answer\n\n"
 SIGNED_OUT = ": the session of this stream has ended: the stream ends\n\n"
 
 router = APIRouter(tags=["history"])
@@ -175,6 +176,8 @@ async def _stream(
 ) -> AsyncIterator[str]:
     """Yield the text of the stream. A lost Redis delays it; a reader that closes its connection cancels it.
 
+    As long as the events cannot be read, no heartbeat says that there are none: a comment keeps the connection.
+
     Args:
         feed: of this process.
         query: the filters.
@@ -190,26 +193,33 @@ async def _stream(
         yield f"retry: {RECONNECT_MS}\n{first}"
     else:
         yield f"retry: {RECONNECT_MS}\nevent: reset\ndata: {start.reset}\n\n"
-    sent_at = time.monotonic()
+    sent_at, was_read = time.monotonic(), True
     while not feed.closed:
         generation = feed.generation
         page = await _read(feed, last, is_behind)
         if not await is_valid():
             yield ending
             return
+        if page is None:
+            if time.monotonic() - sent_at >= heartbeat_s:
+                yield UNREAD
+                sent_at = time.monotonic()
+            was_read = False
+            continue
         if text := "".join(_frame(event) for event in page.events if query.matches(event)):
             yield text
             sent_at = time.monotonic()
         at_end, last, is_behind = page.last == last, page.last, page.is_full
-        if time.monotonic() - sent_at >= heartbeat_s:
+        if time.monotonic() - sent_at >= heartbeat_s or not was_read:
             # The id alone moves Last-Event-ID past events that the filters left out.
             yield _heartbeat(last, heartbeat_s) if query.heartbeats else f"id: {last}\n: heartbeat\n\n"
-            sent_at = time.monotonic()
+            sent_at, was_read = time.monotonic(), True
         if at_end:
             await feed.changed(generation, max(0.0, sent_at + heartbeat_s - time.monotonic()))
 
 
-async def _read(feed: EventFeed, last: str, is_behind: bool) -> EventPage:
+async def _read(feed: EventFeed, last: str, is_behind: bool) -> EventPage | None:
+    """Return the next events; None if Redis is away, after a pause."""
     try:
         if is_behind:
             await feed.wait_for_turn()
@@ -217,7 +227,7 @@ async def _read(feed: EventFeed, last: str, is_behind: bool) -> EventPage:
     except RedisError as error:
         log.warning("events not read", error=str(error), kind=type(error).__name__)
         await asyncio.sleep(PAUSE_S)
-        return EventPage((), last, is_full=False)
+        return None
 
 
 def _heartbeat(last: str, heartbeat_s: float) -> str:

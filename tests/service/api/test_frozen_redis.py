@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Iterator
+from itertools import dropwhile, islice
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,7 +15,9 @@ import pytest
 from service.contract import Priority
 from service.queue import keys
 from service.queue.jobs import JobQueue
+from service.settings import Settings
 from tests.service.conftest import Running, StartApp
+from tests.support.http_server import server_on
 from tests.support.line import picture
 from tests.support.redis_server import RedisServer
 from tests.support.wire import Wire
@@ -100,6 +105,39 @@ async def test_what_was_accepted_is_answered_202_if_redis_stops_while_the_client
             own_redis.signal(signal.SIGCONT)
     assert (answer.status_code, answer.json()["state"]) == (202, "queued")
     assert (await running.http.get(answer.headers["location"])).json()["state"] == "running"
+
+
+def test_no_heartbeat_says_that_nothing_happens_while_the_events_cannot_be_read(
+    own_redis: RedisServer, toy_store: Path, tmp_path: Path
+) -> None:
+    given: Any = {"redis_url": own_redis.url, "store": str(toy_store), "data_dir": tmp_path}
+    quick = Settings(**given, redis_answer_s=ANSWER_S, heartbeat_s=0.5)
+    with server_on(quick) as url, httpx.stream("GET", f"{url}/v1/events?heartbeats=true", timeout=PATIENCE_S) as stream:
+        frames = _frames(stream.iter_lines())
+        assert any(map(_is_heartbeat, islice(frames, 5)))
+        own_redis.signal(signal.SIGSTOP)
+        try:
+            # A page of events is remembered for five seconds: heartbeats until then.
+            silent = list(islice(dropwhile(_is_heartbeat, islice(frames, 30)), 2))
+        finally:
+            own_redis.signal(signal.SIGCONT)
+        assert [frame[:25] for frame in silent] == [": the events cannot be re"] * 2
+        assert any(map(_is_heartbeat, islice(frames, 30)))
+
+
+def _is_heartbeat(frame: str) -> bool:
+    return "event: heartbeat" in frame
+
+
+def _frames(lines: Iterator[str]) -> Iterator[str]:
+    """The stream's text from blank line to blank line."""
+    found: list[str] = []
+    for line in lines:
+        if line:
+            found.append(line)
+        else:
+            yield "\n".join(found)
+            found = []
 
 
 @pytest.mark.parametrize(("late_s", "status"), [(0.1, 202), (1.2, 503)])
