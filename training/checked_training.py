@@ -11,9 +11,10 @@ import torch
 
 from training.data.dataset import Split, good_split
 from training.data.image_checks import ImageChecks, check_images
+from training.feature_pipeline import refuse_one_part, with_backbone_mean
 from training.launched_processes import is_main_process
 from training.package import Naming
-from training.pipeline import refuse_one_part, stages_of, with_backbone_mean
+from training.pipeline import stages_of
 from training.progress import Progress
 from training.proposed_recipe import MY_PRODUCT, Proposal, propose_recipe, write_recipe
 from training.recipe import FeatureRecipe

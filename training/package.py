@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusers import AutoencoderKL, UNet2DModel
+from torch import nn
 from transformers import ViTModel
 
 from glad.settings.method import MethodSettings
@@ -91,6 +92,12 @@ def save_rounded(trained: TrainedModules, folder: Path) -> dict[ComponentName, C
     for module in (trained.autoencoder, trained.unet, trained.features):
         round_to_stored_precision(module)
     return save_components(folder, trained.autoencoder, trained.unet, trained.features, licence=LICENCE)
+
+
+def say_weights(say: Callable[[str], None], **modules: nn.Module) -> None:
+    """Say how many weights each module has."""
+    for name, module in modules.items():
+        say(f"{name}: {sum(p.numel() for p in module.parameters()) / 1e6:.2f} M weights")
 
 
 def draft_bundle(

@@ -5,37 +5,23 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
-from glad.memory_bank import group_numbers
-from glad.settings.framing import Tiles
 from glad.settings.method import MethodSettings
-from model_store.backbones.loading import load_backbone
 from model_store.bundle import Bundle, ComponentSource, write_bundle
-from model_store.engines.feature_form import FeatureModules, save_feature_components
+from model_store.engines.feature_form import save_feature_components
 from model_store.manifest import ComponentName, Provenance
-from model_store.pretrained import round_to_stored_precision
-from training.data.dataset import DataError, Split, good_split
+from training.data.dataset import Split, good_split
+from training.feature_pipeline import FEATURE_STAGES, train_feature_modules, with_backbone_mean
 from training.finetune.autoencoder import train_autoencoder
-from training.finetune.evidence import (
-    GoodParts,
-    alike,
-    build_memory,
-    choose_walk,
-    fit_witnesses,
-    with_doubtful_range,
-)
 from training.finetune.features import reconstruct_pairs, train_features
-from training.finetune.latent_space import cached_pairs
-from training.finetune.picture_decoder import train_decoder
 from training.finetune.reconstruction_watch import COURSE, ReconstructionWatch, watched_images
-from training.finetune.unet import decode_latents, encode_pairs, preconditioned_loss, train_unet
+from training.finetune.unet import decode_latents, encode_pairs, train_unet
 from training.launched_processes import is_main_process, leave_to_main_process, main_process_first
 from training.package import (
     LICENCE,
@@ -46,6 +32,7 @@ from training.package import (
     draft_bundle,
     provenance,
     save_rounded,
+    say_weights,
 )
 from training.parallel_inspection import TrainingParts
 from training.pretrained_pipeline import (
@@ -77,7 +64,6 @@ PAIRS = "pairs"
 """The folder in a run's that keeps its pairs, until the training is done."""
 LAST_STAGES = ("delta", "thresholds", "quality gate")
 STAGES = ("pairs", "autoencoder", "latents", "unet", "reconstructions", "features")
-FEATURE_STAGES = ("pairs", "latents", "unet", "decoder", "evidence")
 
 
 @dataclass(frozen=True)
@@ -89,17 +75,6 @@ class TrainedComponents:
     """The recipe's, with which images walk; delta is calibration's to find."""
     parts: TrainingParts | None = None
     """What the memory was made of; None in the pixel form."""
-
-
-@dataclass(frozen=True, eq=False)
-class TrainedFeatureModules:
-    """What a training of the feature form has made."""
-
-    modules: FeatureModules
-    licence: str
-    """Of the backbone's weights."""
-    settings: MethodSettings
-    """As `TrainedComponents.settings`."""
 
 
 def make_run_pairs(recipe: RecipeBase, split: Split, workers: int | None = None, folder: Path | None = None) -> PairSet:
@@ -128,10 +103,11 @@ def train_components(
         return TrainedComponents(save_rounded(made, run.folder / "components"), recipe.settings)
     folder = run.folder / "components"
     shutil.rmtree(folder, ignore_errors=True)  # of a run interrupted while it calibrated
+    make_pairs = partial(make_run_pairs, recipe, split, workers, run.folder)
     if isinstance(recipe, PretrainedRecipe):
-        images = ClassImages("", recipe, partial(make_run_pairs, recipe, split, workers, run.folder), split, workers)
+        images = ClassImages("", recipe, make_pairs, split, workers)
         return TrainedComponents(finetune_published([images], run)[0], recipe.settings)
-    trained = train_feature_modules(recipe, split, run, workers)
+    trained = train_feature_modules(recipe, split, run, make_pairs)
     sources = save_feature_components(folder, trained.modules, licence=LICENCE, backbone_licence=trained.licence)
     owners = trained.modules.witnesses.memory.groups
     parts = None if owners is None else TrainingParts(split.train, split.train_groups, owners)
@@ -165,99 +141,6 @@ def train_modules(recipe: Recipe, split: Split, run: TrainingRun, workers: int |
     leave_to_main_process()
     say_weights(run.say, autoencoder=autoencoder, unet=unet, features=features)
     return TrainedModules(autoencoder, unet, features)
-
-
-def train_feature_modules(
-    recipe: FeatureRecipe, split: Split, run: TrainingRun, workers: int | None = None
-) -> TrainedFeatureModules:
-    """Train the denoiser and the decoder of the feature form, and fit memory, comparators and what walks.
-
-    Raises:
-        ImportRefused: if the backbone's source holds none.
-        DataError: if all images show one part.
-        ValueError: if backbone and recipe do not fit, or the anomalies do not show in its features.
-    """
-    refuse_one_part(split)
-    groups = group_numbers(split.train_groups)
-    loaded = load_backbone(recipe.backbone)
-    backbone = loaded.backbone.cut(recipe.embedding.levels[-1])
-    round_to_stored_precision(backbone)
-    settings, seed = recipe.settings.where_all_walk, recipe.seed
-    with run.stage("pairs"):
-        pairs = make_run_pairs(recipe, split, workers, run.folder)
-    tiled = isinstance(settings.framing, Tiles)
-    parts = GoodParts(groups, distinct=len(pairs) if tiled else min(len(split.train), len(pairs)))
-    with run.stage("latents"), main_process_first():
-        encoded = cached_pairs(
-            backbone,
-            pairs,
-            recipe.embedding,
-            run.folder,
-            recipe=recipe.latent,
-            using=settings.preparation,
-            good=parts.distinct,
-        )
-    space = encoded.space
-    memory = build_memory(encoded, parts, recipe.memory)  # before what takes long: it may be refused
-    modelled, fold = encoded.pairs.first(space.modelled), recipe.latent.fold
-    loss = preconditioned_loss(space.variances[: space.modelled], settings.schedule, fold, recipe.unet.error_unit)
-    unet = train_unet(modelled, recipe.unet, settings, run, seed=seed, training=recipe.training, fold=fold, loss=loss)
-    decoder = train_decoder(encoded.pairs, pairs, recipe.decoder, run, seed=seed, training=recipe.training)
-    leave_to_main_process()
-    for module in (unet, decoder):
-        round_to_stored_precision(module)
-    modules = FeatureModules(backbone, unet, decoder, space, alike(space, memory))
-    models = modules.models(settings).assemble()
-    with run.stage("evidence"):
-        walk = choose_walk(encoded, models, settings, recipe.calibration, seed=seed)
-        doubtful = recipe.doubtful
-        witnesses = fit_witnesses(
-            encoded,
-            pairs.mask,
-            parts,
-            memory,
-            models=models,
-            settings=walk,
-            recipe=recipe.comparator,
-            seed=seed,
-            one_call=doubtful is not None and doubtful.one_call,
-        )
-        final = recipe.settings
-        if doubtful is not None:
-            final = with_doubtful_range(
-                final, doubtful, encoded=encoded, parts=parts, witnesses=witnesses, models=models, seed=seed
-            )
-    say_weights(run.say, backbone=backbone, unet=unet, decoder=decoder)
-    run.say(f"memory: {len(memory.patches)} patches; latents: {space.channels} channels, {space.modelled} modelled")
-    if final.doubtful is not None:
-        run.say(f"images walk whose first reading lies between {final.doubtful.low:.3f} and {final.doubtful.high:.3f}")
-    return TrainedFeatureModules(replace(modules, witnesses=witnesses), loaded.licence, final)
-
-
-def refuse_one_part(split: Split) -> None:
-    """Refuse images of one part alone, for the feature form.
-
-    Raises:
-        DataError: if all images to train on show one part.
-    """
-    if len(set(split.train_groups or split.train)) < 2:
-        raise DataError(
-            f"all {len(split.train)} images to train on show one part; a part is held against the memory of others: "
-            "give images of at least two, or take groups.csv away if each image shows a part of its own"
-        )
-
-
-def with_backbone_mean(recipe: FeatureRecipe) -> FeatureRecipe:
-    """Return a recipe whose images are padded with the mean that its backbone subtracts."""
-    preparation = recipe.settings.preparation.model_copy(update={"mean": load_backbone(recipe.backbone).backbone.mean})
-    settings = recipe.settings.model_copy(update={"preparation": preparation})
-    return recipe.model_copy(update={"settings": settings})
-
-
-def say_weights(say: Say, **modules: nn.Module) -> None:
-    """Say how many weights each module has."""
-    for name, module in modules.items():
-        say(f"{name}: {sum(p.numel() for p in module.parameters()) / 1e6:.2f} M weights")
 
 
 def stages_of(recipe: AnyRecipe) -> tuple[str, ...]:
