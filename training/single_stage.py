@@ -1,27 +1,38 @@
-"""One stage of a recipe for published models, alone: its network becomes a folder in Hugging Face layout."""
+"""One stage of a recipe, alone: its network becomes a folder, in the layout in which a bundle keeps it."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from model_store.checkpoints import checkpoint_file
 from model_store.files import hash_file, replace_file
 from model_store.importing.bundle import Origins, check_origins
-from model_store.manifest import Kind
+from model_store.manifest import Dtype, Kind
 from model_store.pretrained import save_module
 from training.data.dataset import good_split
+from training.feature_pipeline import (
+    ENCODING,
+    NETWORKS,
+    FeatureTrainingSet,
+    feature_training_set,
+    train_feature_decoder,
+    train_feature_unet,
+    with_backbone_mean,
+)
 from training.finetune.best_weights import CHOICE
 from training.finetune.dino import STAGE as DINO_STAGE
 from training.finetune.small_autoencoder import STAGE as SMALL_STAGE
 from training.finetune.vae import STAGE as VAE_STAGE
 from training.launched_processes import joined_processes, main_process_first
+from training.package import LICENCE, say_weights
 from training.pipeline import make_run_pairs
 from training.pretrained_pipeline import (
     ClassImages,
@@ -31,12 +42,16 @@ from training.pretrained_pipeline import (
     finetuned_vae,
 )
 from training.pretrained_recipe import PretrainedRecipe
+from training.progress import named_bars
+from training.recipe import FeatureRecipe, Recipe
+from training.recipe_file import AnyRecipe
 from training.run_identity import RunMismatch, claim_run
 from training.run_lock import locked_run
+from training.synthesis.textures import check_textures
 from training.training_run import CHECKPOINTS, TrainingRun
 
 GIVEN = "given.json"
-"""In the run's folder: the checkpoints that the stage stands on."""
+"""In the run's folder: the checkpoints that a stage for published models stands on."""
 
 
 class StageName(StrEnum):
@@ -46,6 +61,7 @@ class StageName(StrEnum):
     UNET = "unet"
     SMALL = "small"
     DINO = "dino"
+    DECODER = "decoder"
 
     @property
     def table(self) -> str:
@@ -53,25 +69,42 @@ class StageName(StrEnum):
         return {"vae": "autoencoder", "dino": "features"}.get(self, self)
 
     @property
-    def kind(self) -> Kind:
-        """Return the kind of its network."""
-        kinds: Mapping[StageName, Kind] = {
-            StageName.VAE: "autoencoder_kl",
-            StageName.UNET: "unet2d_condition",
-            StageName.SMALL: "autoencoder_tiny",
-            StageName.DINO: "vit",
-        }
-        return kinds[self]
-
-    @property
     def folder(self) -> str:
         """Return the name of its folder of checkpoints."""
         return {"vae": VAE_STAGE, "small": SMALL_STAGE, "dino": DINO_STAGE}.get(self, self)
 
 
+OF_PUBLISHED: Mapping[StageName, Kind] = {
+    StageName.VAE: "autoencoder_kl",
+    StageName.UNET: "unet2d_condition",
+    StageName.SMALL: "autoencoder_tiny",
+    StageName.DINO: "vit",
+}
+"""The stages for published models, and the kinds of their networks."""
+OF_FEATURES: Mapping[StageName, Kind] = {StageName(name): kind for name, kind in NETWORKS.items()}
+"""The same of the feature form."""
+
+
+def stages_alone(recipe: AnyRecipe) -> dict[StageName, Kind]:
+    """Return the stages of a recipe that can be run alone, with the kinds of the networks that they make."""
+    if isinstance(recipe, FeatureRecipe):
+        return dict(OF_FEATURES)
+    if isinstance(recipe, PretrainedRecipe):
+        return {stage: kind for stage, kind in OF_PUBLISHED.items() if getattr(recipe, stage.table) is not None}
+    return {}
+
+
+def steps_of_stage(stage: StageName, recipe: AnyRecipe) -> tuple[str, ...]:
+    """Return what a stage alone runs through, by the names of the whole training's stages."""
+    if isinstance(recipe, FeatureRecipe):
+        return (*ENCODING, stage.folder)
+    before = {StageName.UNET: ("pairs", "latents"), StageName.DINO: ("reconstructions",)}
+    return (*before.get(stage, ("pairs",)), stage.folder)
+
+
 def finetune_alone(
     stage: StageName,
-    recipe: PretrainedRecipe,
+    recipe: AnyRecipe,
     data: Path,
     run: TrainingRun,
     out: Path,
@@ -80,11 +113,14 @@ def finetune_alone(
     unet: Path | None = None,
     workers: int | None = None,
 ) -> Path:
-    """Run one stage, and save its network in `out`, with what it chose and why in `choice.json`.
+    """Run one stage, and save its network in `out`, with what it chose and why in `choice.json` if it chose.
+
+    A stage of the feature form stands on no other network of its recipe: its run may be another stage's, or a whole
+    training's, and a whole training goes on from what it has made.
 
     Args:
         stage: which one.
-        recipe: that has a table for it.
+        recipe: that has it.
         data: folder of good images, see `training.data.dataset`.
         run: of checkpoints; calling again with the same folder resumes.
         out: a new folder, in Hugging Face layout.
@@ -93,33 +129,64 @@ def finetune_alone(
         workers: processes for pairs; None: one per core.
 
     Raises:
-        ValueError: if the recipe has no such table, or `out` is there.
+        ValueError: if the recipe has no such stage, or takes no such network, or `out` is there.
         DataError, RunMismatch, RunInUse, ImportRefused, ModelsDoNotFit: nothing is written.
     """
-    if getattr(recipe, stage.table) is None:
-        raise ValueError(
-            f"recipe {recipe.name!r} has no table [{stage.table}], which describes the stage {stage}: add it to the "
-            "recipe, or choose another stage"
-        )
+    given = [option for option, path in (("--vae", vae), ("--unet", unet)) if path is not None]
+    recipe = recipe_with_stage(stage, recipe, given)
     if out.exists():
         raise ValueError(f"{out} is there already: choose another folder, or remove it")
+    if recipe.threads:
+        torch.set_num_threads(recipe.threads)
     split = good_split(data, recipe.calibration.holdout, recipe.seed)
+    recipe = with_backbone_mean(recipe) if isinstance(recipe, FeatureRecipe) else recipe
+    with named_bars() as show:
+        check_textures(recipe.synthesis.textures, progress=partial(show, "textures"), workers=workers)
     with locked_run(run.folder):
         with main_process_first():
             claim_run(run.folder, recipe, split)
-            _claim_given(run.folder, {"stage": stage.value, "vae": _digest(vae), "unet": _digest(unet)})
-        images = ClassImages("", recipe, partial(make_run_pairs, recipe, split, workers, run.folder), split, workers)
-        module = _made(stage, images, Origins(recipe.base, recipe.dino, unet=unet, vae=vae), run)
+            if isinstance(recipe, PretrainedRecipe):
+                _claim_given(run.folder, {"stage": stage.value, "vae": _digest(vae), "unet": _digest(unet)})
+        make_pairs = partial(make_run_pairs, recipe, split, workers, run.folder)
+        if isinstance(recipe, PretrainedRecipe):
+            origins = Origins(recipe.base, recipe.dino, unet=unet, vae=vae)
+            module = _finetuned(stage, ClassImages("", recipe, make_pairs, split, workers), origins, run)
+        else:
+            module = _trained(stage, feature_training_set(recipe, split, run, make_pairs), run)
         if run.writes:
-            save_module(module, out, stage.kind, recipe.dtype, licence=recipe.licence)
-            choice = run.folder / CHECKPOINTS / stage.folder / "best" / CHOICE
-            if choice.is_file():
-                shutil.copyfile(choice, out / CHOICE)
+            _save(module, out, stage, recipe, run)
         joined_processes().wait_for_everyone()
     return out
 
 
-def _made(stage: StageName, images: ClassImages, origins: Origins, run: TrainingRun) -> nn.Module:
+def recipe_with_stage(stage: StageName, recipe: AnyRecipe, given: Sequence[str]) -> FeatureRecipe | PretrainedRecipe:
+    """Return the recipe, which has the stage and takes the options of networks that are given.
+
+    Raises:
+        ValueError: if it has not, or takes them not; says which stages it has.
+    """
+    if isinstance(recipe, Recipe):
+        raise ValueError(
+            f"recipe {recipe.name!r} trains the pixel form from scratch; its stages need each other: use `glad train`, "
+            "or a recipe for published models, such as visa, or of the feature form, such as light"
+        )
+    stages = stages_alone(recipe)
+    if stage not in stages:
+        described = isinstance(recipe, PretrainedRecipe) and stage in OF_PUBLISHED
+        missing = f"table [{stage.table}], which describes the stage {stage}" if described else f"stage {stage}"
+        way_out = "; add the table, or choose another stage" if described else ""
+        has = ", ".join(stages) or "none that can be run alone"
+        raise ValueError(f"recipe {recipe.name!r} has no {missing}; it has {has}{way_out}")
+    if given and isinstance(recipe, FeatureRecipe):
+        raise ValueError(
+            f"{' and '.join(given)} cannot be used with the recipe {recipe.name!r}: its stages stand on a frozen "
+            "backbone and on no other network; leave it out"
+        )
+    return recipe
+
+
+def _finetuned(stage: StageName, images: ClassImages, origins: Origins, run: TrainingRun) -> nn.Module:
+    """Return a published network, fine-tuned."""
     told = check_origins(origins, images.recipe.settings, images.recipe.prompt)
     match stage:
         case StageName.VAE:
@@ -130,6 +197,32 @@ def _made(stage: StageName, images: ClassImages, origins: Origins, run: Training
             return distilled_autoencoder(images, origins, run)
         case StageName.DINO:
             return finetuned_dino(images, told, origins, run)
+        case other:
+            raise ValueError(f"{other} is no stage for published models")
+
+
+def _trained(stage: StageName, given: FeatureTrainingSet, run: TrainingRun) -> nn.Module:
+    """Return a network of the feature form."""
+    train = {StageName.UNET: train_feature_unet, StageName.DECODER: train_feature_decoder}[stage]
+    module: nn.Module = train(given, run)
+    say_weights(run.say, **{stage.value: module})
+    return module
+
+
+def _save(
+    module: nn.Module, out: Path, stage: StageName, recipe: PretrainedRecipe | FeatureRecipe, run: TrainingRun
+) -> None:
+    """Save a network as a bundle stores it, whole or not at all."""
+    draft = out.with_name(f"{out.name}.tmp")
+    shutil.rmtree(draft, ignore_errors=True)
+    stored: tuple[Dtype, str] = (
+        ("float16", LICENCE) if isinstance(recipe, FeatureRecipe) else (recipe.dtype, recipe.licence)
+    )
+    save_module(module, draft, stages_alone(recipe)[stage], stored[0], licence=stored[1])
+    choice = run.folder / CHECKPOINTS / stage.folder / "best" / CHOICE
+    if choice.is_file():
+        shutil.copyfile(choice, draft / CHOICE)
+    draft.rename(out)
 
 
 def _claim_given(folder: Path, given: Mapping[str, str | None]) -> None:

@@ -203,6 +203,7 @@ def every_call(given: CommandInputs) -> tuple[Call, ...]:
         _call("train", given.recipe, *data, "--version", "1"),
         _call("finetune", "vae", given.published, *data, "--set", f"base={given.base}", "--set", f"dino={given.dino}",
               "--out", "tuned"),
+        _call("finetune", "decoder", given.recipe, *data, "--out", "pictures", told="next: glad train"),
         _call("report", given.features),
         _call("calibrate", given.features, *data, "--keep-settings", "--version", "2"),
         _call("calibrate", given.features, "--from-reviews", given.parts, status=1, told="glad reviews export"),

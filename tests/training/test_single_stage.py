@@ -24,7 +24,7 @@ from training.pipeline import make_run_pairs
 from training.pretrained_pipeline import ClassImages, finetune_published, pretrained_stages
 from training.pretrained_recipe import PretrainedRecipe
 from training.recipe_file import load_recipe
-from training.single_stage import StageName, finetune_alone
+from training.single_stage import StageName, finetune_alone, stages_alone
 from training.training_run import TrainingRun
 
 Glad = Callable[..., Any]
@@ -60,7 +60,7 @@ def test_every_stage_runs_alone_and_what_they_make_becomes_a_bundle(
     recipe = load_recipe("tiny.toml", (), Path("parts"))
     assert isinstance(recipe, PretrainedRecipe)
     made: dict[str, Path] = {}
-    for stage in StageName:  # each stands on those before
+    for stage in stages_alone(recipe):  # each stands on those before
         run, given = TrainingRun(tmp_path / "runs" / stage), {name: made.get(name) for name in ("vae", "unet")}
         made[stage] = finetune_alone(stage, recipe, Path("parts"), run, tmp_path / stage, workers=1, **given)
     for name in ("vae", "small", "dino"):
@@ -70,7 +70,7 @@ def test_every_stage_runs_alone_and_what_they_make_becomes_a_bundle(
     origins = Origins("base", "dino", unet=made["unet"], vae=made["small"], features=made["dino"])
     spec = ImportSpec("part", "1", recipe.settings, recipe.prompt, recipe.licence)
     bundle = import_bundle(tmp_path / "part" / "1", origins, spec, command="test", say=lambda _: None)
-    assert bundle.manifest.components["autoencoder"].kind == StageName.SMALL.kind
+    assert bundle.manifest.components["autoencoder"].kind == "autoencoder_tiny"
     latents = load_models(bundle).autoencoder.encode(torch.zeros(1, 3, 64, 64))
     assert latents.shape == (1, 4, 8, 8)
 
@@ -98,8 +98,11 @@ def test_a_recipe_with_a_small_autoencoder_puts_it_into_the_bundle(
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (("paint", "tiny.toml"), "stage is 'paint'; use one of vae, unet, small, dino"),
-        (("dino", "nano"), "trains from scratch"),
+        (("paint", "tiny.toml"), "stage is 'paint'; use one of vae, unet, small, dino, decoder"),
+        (("dino", "nano"), "trains the pixel form from scratch; its stages need each other: use `glad train`"),
+        (("decoder", "tiny.toml"), "recipe 'tiny-pretrained' has no stage decoder; it has vae, unet, small, dino"),
+        (("vae", "light"), "recipe 'light' has no stage vae; it has unet, decoder"),
+        (("unet", "light", "--vae", "base/vae"), "--vae cannot be used with the recipe 'light': its stages stand on a"),
         (("small", "tiny.toml", "--set", "small.steps=0"), "small.steps"),
         (("vae", "visa"), "visa"),
     ],
@@ -118,7 +121,8 @@ def test_the_command_knows_every_stage() -> None:
 def test_a_stage_that_the_recipe_does_not_describe_is_refused(glad: Glad, workplace: Path) -> None:
     (workplace / "without.toml").write_text(TINY_PRETRAINED_TOML, encoding="utf-8")
     done = glad("small", "without.toml", "--data", "parts", "--out", "never")
-    assert "has no table [small]" in " ".join(done.output.split())
+    said = " ".join(done.output.split())
+    assert "has no table [small], which describes the stage small; it has unet; add the table, or choose" in said
 
 
 def test_a_run_that_stands_on_another_checkpoint_is_refused(glad: Glad, workplace: Path, tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
-"""`glad finetune`: one stage of a recipe for published models, alone."""
+"""`glad finetune`: one stage of a recipe, alone."""
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,7 @@ from model_store.cli.common import explained
 from training.cli.data import images_folder
 from training.interrupts import resumable
 
-STAGES = ("vae", "unet", "small", "dino")
+STAGES = ("vae", "unet", "small", "dino", "decoder")
 
 
 def finetune(
@@ -19,7 +20,7 @@ def finetune(
     recipe: Annotated[
         str,
         typer.Argument(
-            metavar="RECIPE", help="A .toml file, or the name of a shipped one: mvtec-ad, mpdd, visa, pcb-bank."
+            metavar="RECIPE", help="A .toml file, or the name of a shipped one: mvtec-ad, mpdd, visa, pcb-bank, light."
         ),
     ],
     *,
@@ -36,11 +37,17 @@ def finetune(
     out: Annotated[Path, typer.Option(file_okay=False, help="A new folder, for the network in Hugging Face layout.")],
     vae: Annotated[
         Path | None,
-        typer.Option(exists=True, help="A fine-tuned autoencoder in place of the base's: a checkpoint or its folder."),
+        typer.Option(
+            exists=True,
+            help="In place of the base's autoencoder: a fine-tuned checkpoint or its folder. Not with light.",
+        ),
     ] = None,
     unet: Annotated[
         Path | None,
-        typer.Option(exists=True, help="A fine-tuned UNet in place of the base's: a checkpoint or its folder."),
+        typer.Option(
+            exists=True,
+            help="In place of the base's UNet: a fine-tuned checkpoint or its folder. Not with light.",
+        ),
     ] = None,
     run: Annotated[
         Path | None,
@@ -51,9 +58,11 @@ def finetune(
         typer.Option("--set", metavar="KEY=VALUE", help="A value of the recipe, such as unet.steps=900; repeatable."),
     ] = None,
 ) -> None:
-    """Fine-tune one published network: autoencoder (vae), UNet (unet), a small autoencoder (small), or DINO (dino).
+    """Train one network of a recipe alone, and save it as a bundle keeps it.
 
-    `glad train` runs all stages of the recipe and makes a bundle; `glad bundle import` makes one of what this saves.
+    Of a recipe for published models it fine-tunes the autoencoder (vae), the UNet (unet), a small autoencoder (small)
+    or DINO (dino), and `glad bundle import` makes a bundle of them. Of a recipe like light it trains the denoiser
+    (unet) or the decoder of pictures (decoder), and `glad train` with the same --run goes on from there.
 
     Example: glad finetune dino visa --data candle --unet candle-unet.safetensors --out candle-dino
     """
@@ -61,24 +70,23 @@ def finetune(
         raise typer.BadParameter(f"stage is {stage!r}; use one of {', '.join(STAGES)}")
     from training.cli.printed import tell_data_warnings
     from training.package import product_of_folder
-    from training.pretrained_recipe import PretrainedRecipe
+    from training.recipe import FeatureRecipe
     from training.recipe_file import load_recipe
-    from training.single_stage import StageName, finetune_alone
+    from training.single_stage import StageName, finetune_alone, steps_of_stage
     from training.training_run import TrainingRun
 
     with explained(ValueError):
         chosen = load_recipe(recipe, changes or (), data)
-        if not isinstance(chosen, PretrainedRecipe):
-            raise ValueError(
-                f"recipe {chosen.name!r} trains from scratch; its stages need each other: use `glad train`, or a "
-                "recipe that names a base and dino"
-            )
         tell_data_warnings(data)
+        named = StageName(stage)
         checkpoints = run or Path("runs") / f"{product_of_folder(data)}-{stage}"
         with resumable():
-            named = StageName(stage)
-            made = finetune_alone(
-                named, chosen, data, TrainingRun(checkpoints, say=typer.echo), out, vae=vae, unet=unet
-            )
+            progress = TrainingRun(checkpoints, steps_of_stage(named, chosen), say=typer.echo)
+            made = finetune_alone(named, chosen, data, progress, out, vae=vae, unet=unet)
+    if isinstance(chosen, FeatureRecipe):
+        changed = [word for change in changes or () for word in ("--set", change)]
+        goes_on = shlex.join(["glad", "train", recipe, "--data", str(data), "--run", str(checkpoints), *changed])
+        typer.echo(f"{made}\nnext: {goes_on}  (makes the bundle, and goes on from this stage)")
+        return
     option = {"vae": "--vae", "unet": "--unet", "small": "--vae", "dino": "--features"}[stage]
     typer.echo(f"{made}  for glad bundle import: {option} {made}")
