@@ -80,8 +80,7 @@ def _resumes(folder: Path, recipe: RecipeBase, images: ListedImages) -> bool:
         return False
     recorded = json.loads(mark.read_text(encoding="utf-8"))
     # A run that an earlier version began goes on, though it wrote the recipe with former names of keys.
-    then = _without_loop({**recorded, "recipe": _as_written_now(recorded.get("recipe"))})
-    now = _without_loop(_identity(recipe, images))
+    then, now = comparable_identity(recorded), _without_loop(_identity(recipe, images))
     if then != now:
         raise RunMismatch(_mismatch(folder, then, now, images))
     return True
@@ -92,6 +91,14 @@ def _identity(recipe: RecipeBase, images: ListedImages) -> dict[str, Any]:
     if recipe.synthesis.textures is not None:
         identity["textures"] = texture_digest(recipe.synthesis.textures)
     return identity
+
+
+def comparable_identity(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recorded identity, of which `recipe` is a part, as this version would record it.
+
+    What may change within a run is left out.
+    """
+    return _without_loop({**recorded, "recipe": _as_written_now(recorded.get("recipe"))})
 
 
 def _without_loop(identity: dict[str, Any]) -> dict[str, Any]:

@@ -282,9 +282,11 @@ def reproduce(
     Of trainings: glad reproduce mvtec-ad --data mvtec --train mvtec-ad --classes carpet,grid
     """
     if recipe:
-        if unneeded := [name for name, given in (("--base", base), ("--dino", dino), ("--unet", unet)) if given]:
+        published = {"base": base, "dino": dino, "unet": unet, "vae": vae, "features": features, "multi": multi}
+        if unneeded := [name for name, given in {**published, "licence": licence}.items() if given]:
             raise typer.BadParameter(
-                f"{unneeded[0]} is for published weights; with --train the recipe names them: --set base=FOLDER"
+                f"--{unneeded[0]} is for published weights; with --train the recipe says what it trains: --set "
+                "base=FOLDER, for example"
             )
         _reproduce_by_training(dataset, data, (recipe, *(changes or ())), classes=classes, out=out)
         return
@@ -294,6 +296,8 @@ def reproduce(
     from training.studies.reproduce import PublishedWeights, plan
     from training.studies.reproduce import reproduce as run
 
+    if changes:
+        raise typer.BadParameter("--set changes a recipe: give --train RECIPE too")
     with explained(ValueError):
         weights = PublishedWeights(base, dino, licence, unet=unet, vae=vae, features=features)
         chosen = tuple(name for name in classes.split(",") if name)
@@ -311,18 +315,14 @@ def _reproduce_by_training(
 ) -> None:
     """Make the paper's Tables 6 and 7 of trainings by a recipe, given as its name and its changes."""
     from training.progress import named_bars
-    from training.studies.protocol import plan_trainings, run_protocol
+    from training.studies.protocol import TABLES, plan_trainings, run_protocol
 
     name, *changes = recipe
     with explained(ValueError):
-        plans = plan_trainings(dataset, data, name, changes, tuple(name for name in classes.split(",") if name))
+        plan = plan_trainings(dataset, data, name, changes, tuple(name for name in classes.split(",") if name))
         folder = out or Path("reproduced") / f"{dataset}-{Path(name).stem}"
         folder.mkdir(parents=True, exist_ok=True)
         with resumable(), named_bars() as show:
-            table = run_protocol(plans, folder, command=command_line(), progress=show, say=typer.echo)
-    images = sum(len(one.images) for one in plans)
-    typer.echo(table.as_markdown())
-    typer.echo(
-        f"{len(plans)} classes, {images} test images, recipe {name}; the paper's figures are means over 15 classes of "
-        f"MVTec-AD at full size. The table: {folder / 'tables-6-7.md'}; intervals: {folder}/CLASS-tables-6-7.json"
-    )
+            result = run_protocol(plan, folder, command=command_line(), progress=show, say=typer.echo)
+    typer.echo(result.as_markdown())
+    typer.echo(f"the tables: {folder / TABLES}.md and .json; each class, with intervals: {folder}/CLASS-{TABLES}.md")

@@ -277,7 +277,9 @@ def _cells(row: AblationRow) -> tuple[str, ...]:
 
 def as_json(rows: Sequence[AblationRow], images: Sequence[TestImage]) -> dict[str, Any]:
     """Return rows for JSON; each row's scores are those of `images`, in this order."""
-    return {
-        "images": [f"{image.defect}/{image.path.name}" for image in images],
-        "rows": [asdict(row) for row in rows],
-    }
+    return {"images": image_names(images), "rows": [asdict(row) for row in rows]}
+
+
+def image_names(images: Sequence[TestImage]) -> list[str]:
+    """Return each image's label and file name, as `as_json` records them."""
+    return [f"{image.defect}/{image.path.name}" for image in images]

@@ -7,38 +7,48 @@ paper's tables average over MVTec-AD at full size: a smaller recipe answers whic
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from model_store.bundle import Bundle, open_bundle
 from training.data.dataset import TestImage
-from training.evaluation.tables import Table
+from training.evaluation.rows import GOOD
+from training.metrics.bootstrap import Estimate
 from training.package import Naming
 from training.pipeline import train
 from training.progress import Progress
 from training.recipe import Recipe
 from training.recipe_file import AnyRecipe, load_recipe
-from training.studies.ablation import FULL, as_json, compare, fixed_steps, measure, variants
-from training.studies.reproduce import labelled_classes
+from training.run_identity import comparable_identity
+from training.studies.ablation import (
+    FULL,
+    AblationRow,
+    as_json,
+    as_markdown,
+    compare,
+    fixed_steps,
+    image_names,
+    measure,
+    variants,
+)
+from training.studies.protocol_tables import (
+    IMAGE,
+    PIXEL,
+    MeasuredClass,
+    ProtocolResult,
+    classes_table,
+    describe_run,
+    variants_table,
+)
+from training.studies.published_figures import FIXED
+from training.studies.reproduce import claim_folder, labelled_classes
 from training.studies.retrained import train_plain
 
-PAPER = {
-    "baseline": (98.3, 98.0),
-    "baseline + ADS": (99.0, 98.5),
-    "baseline + ATP": (98.7, 98.5),
-    "ADS + ATP without SAFF": (99.2, 98.3),
-    FULL: (99.3, 98.6),
-}
-"""I-AUROC and P-AUROC of Table 6, averages over MVTec-AD's 15 classes, in percent."""
-PAPER_FIXED = ((98.8, 97.6), (98.8, 98.1), (98.7, 98.5))
-"""The same of Table 7's 350, 550 and 750 steps of T = 750."""
-FIXED = ("fixed 350/750 of T", "fixed 550/750 of T", "fixed T")
-HEADER = ("variant", "I-AUROC", "paper", "P-AUROC", "paper")
+TABLES = "tables-6-7"
+"""The name of the files with the tables."""
 
 Say = Callable[[str], None]
 
@@ -52,10 +62,26 @@ class ClassTraining:
     recipe: AnyRecipe
     images: tuple[TestImage, ...]
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Return what may not change within a run, for JSON."""
+        identity = {"recipe": self.recipe.model_dump(mode="json"), "data": str(self.data.resolve())}
+        return comparable_identity(identity)
+
+
+@dataclass(frozen=True)
+class ProtocolPlan:
+    """The trainings of some classes of a data set by one recipe, checked before anything runs."""
+
+    dataset: str
+    recipe: str
+    """Its name and its changes, as given."""
+    classes: tuple[ClassTraining, ...]
+
 
 def plan_trainings(
     dataset: str, root: Path, recipe: str, changes: Sequence[str], classes: Sequence[str]
-) -> tuple[ClassTraining, ...]:
+) -> ProtocolPlan:
     """Return every class's training, checked before anything runs.
 
     Args:
@@ -68,75 +94,76 @@ def plan_trainings(
     Raises:
         ValueError, DataError: names the first one that is wrong.
     """
-    plans = []
+    trainings = []
     for product, images in labelled_classes(dataset, root, classes):
         folder = root / product
         loaded = load_recipe(recipe, changes, folder)
         if loaded.unet is None or loaded.unet.anomaly_weight == "none":
             raise ValueError(f"recipe {recipe} trains no UNet with ATP, which the tables compare: choose one that does")
-        plans.append(ClassTraining(product, folder, loaded, images))
-    return tuple(plans)
+        trainings.append(ClassTraining(product, folder, loaded, images))
+    return ProtocolPlan(dataset, " ".join((recipe, *(f"--set {change}" for change in changes))), tuple(trainings))
 
 
 def run_protocol(
-    plans: Sequence[ClassTraining],
+    plan: ProtocolPlan,
     out: Path,
     *,
     command: str,
     progress: Progress,
     say: Say,
     workers: int | None = None,
-) -> Table:
+) -> ProtocolResult:
     """Train, measure and tabulate every class; what is done already is not done again.
 
-    Returns:
-        The averages over the classes beside the paper's, as written to OUT/tables-6-7.md.
+    Writes OUT/bundles/CLASS, OUT/CLASS-tables-6-7.json (with .md beside it), OUT/tables-6-7.json and .md.
+
+    Raises:
+        ValueError: if OUT holds another run, with another recipe or other images; if nothing ever adapts.
     """
-    figures = {}
-    for one in plans:
-        figures[one.product] = _figures(one, out, command=command, progress=progress, say=say, workers=workers)
-        image, pixel = figures[one.product][FULL]
+    claim_folder(out, {one.product: one.identity for one in plan.classes}, comparable_identity)
+    measured = []
+    for one in plan.classes:
+        measured.append(_measured_class(one, out, command=command, progress=progress, say=say, workers=workers))
+        image, pixel = (measured[-1].figures[FULL][key].value for key in (IMAGE, PIXEL))
         say(f"{one.product}: I-AUROC {100 * image:.1f}, P-AUROC {100 * pixel:.1f}")
-    table = protocol_table(figures)
-    (out / "tables-6-7.md").write_text(table.as_markdown() + "\n", encoding="utf-8")
-    return table
+    made_of = describe_run(plan.dataset, plan.recipe, plan.classes[0].recipe.settings.resolution, measured)
+    result = ProtocolResult(made_of, classes_table(plan.dataset, measured), variants_table(measured))
+    of_classes = {one.product: json.loads(_report(one, out).read_text(encoding="utf-8")) for one in plan.classes}
+    content = {"command": command, **result.as_json(), "of_classes": of_classes}
+    (out / f"{TABLES}.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    (out / f"{TABLES}.md").write_text(result.as_markdown() + "\n", encoding="utf-8")
+    return result
 
 
-def protocol_table(figures: Mapping[str, Mapping[str, tuple[float, float]]]) -> Table:
-    """Return the mean over the classes of each variant's I-AUROC and P-AUROC in percent, beside the paper's.
-
-    Args:
-        figures: class -> variant -> (I-AUROC, P-AUROC), shares.
-    """
-    paper = PAPER | dict(zip(FIXED, PAPER_FIXED, strict=True))
-    rows = []
-    for name, published in paper.items():
-        image, pixel = (float(np.mean([of[name][which] for of in figures.values()])) for which in (0, 1))
-        rows.append((name, f"{100 * image:.1f}", f"{published[0]:.1f}", f"{100 * pixel:.1f}", f"{published[1]:.1f}"))
-    return Table(HEADER, tuple(rows))
+def _report(one: ClassTraining, out: Path) -> Path:
+    return out / f"{one.product}-{TABLES}.json"
 
 
-def _figures(
+def _measured_class(
     one: ClassTraining, out: Path, *, command: str, progress: Progress, say: Say, workers: int | None
-) -> dict[str, tuple[float, float]]:
-    """Return I-AUROC and P-AUROC of each variant: as recorded, or trained and measured now."""
+) -> MeasuredClass:
+    """Return the figures of a class under each variant: as recorded, or trained and measured now."""
     bundle = _trained(one, one.recipe, "trained", out, command=command, say=say, workers=workers)
     if bundle.manifest.settings.trigger.delta == 0:
         raise ValueError(f"{bundle.path}: its δ is 0, so it never adapts, and the tables have nothing to compare")
-    report = out / f"{one.product}-tables-6-7.json"
+    report = _report(one, out)
     recorded = json.loads(report.read_text(encoding="utf-8")) if report.is_file() else {}
-    if recorded.get("bundle") != bundle.hash:
-        recorded = _measured(one, bundle, out, command=command, progress=progress, say=say, workers=workers)
+    if (recorded.get("bundle"), recorded.get("images")) != (bundle.hash, image_names(one.images)):
+        rows = _measure_rows(one, bundle, out, command=command, progress=progress, say=say, workers=workers)
+        recorded = {"command": command, "bundle": bundle.hash, **as_json(rows, one.images)}
+        report.with_suffix(".md").write_text(as_markdown(rows) + "\n", encoding="utf-8")
         report.write_text(json.dumps(recorded, indent=2) + "\n", encoding="utf-8")
-    return {
-        row["name"]: (row["figures"]["image_auroc"]["value"], row["figures"]["pixel_auroc"]["value"])
-        for row in recorded["rows"]
+    figures = {
+        row["name"]: {key: Estimate(**estimate) for key, estimate in row["figures"].items()} for row in recorded["rows"]
     }
+    good = sum(image.defect == GOOD for image in one.images)
+    trained_on = bundle.manifest.provenance.data["train_images"]
+    return MeasuredClass(one.product, trained_on, good, len(one.images) - good, figures)
 
 
-def _measured(
+def _measure_rows(
     one: ClassTraining, bundle: Bundle, out: Path, *, command: str, progress: Progress, say: Say, workers: int | None
-) -> dict[str, Any]:
+) -> list[AblationRow]:
     """Measure every variant of the tables."""
     settings, steps = bundle.manifest.settings, fixed_steps(bundle.manifest.settings)
     plain = _without_atp(one, bundle, out, command=command, progress=progress, say=say, workers=workers)
@@ -144,9 +171,7 @@ def _measured(
     show = partial(_named, progress, one.product)
     rows = compare(chosen, measure(chosen, one.images, progress=show, workers=workers), one.images)
     names = {f"fixed {step}": name for step, name in zip(steps, FIXED, strict=True)}
-    found = as_json(rows, one.images)
-    renamed = [{**row, "name": names.get(row["name"], row["name"])} for row in found["rows"]]
-    return {"command": command, "bundle": bundle.hash, **found, "rows": renamed}
+    return [replace(row, name=names.get(row.name, row.name)) for row in rows]
 
 
 def _without_atp(

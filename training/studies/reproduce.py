@@ -21,9 +21,11 @@ from training.evaluation.report import write_report
 from training.evaluation.rows import GOOD
 from training.evaluation.tables import IMAGE, PIXEL, Table
 from training.progress import Progress
+from training.run_differences import changed_settings
 from training.yardstick.report_row import with_learnt_yardstick
 
 VERSION = "published"
+MARK = "run.json"
 CLASS = "{class}"
 """Stands for the class's name in a checkpoint's path."""
 
@@ -135,7 +137,13 @@ def reproduce(
     Raises:
         ValueError: if OUT holds another run, with other settings, weights or images.
     """
-    _claim(out, plans, weights)
+    claim_folder(
+        out,
+        {
+            one.product: {"preset": one.preset.name, "data": str(one.data.resolve()), "weights": asdict(weights)}
+            for one in plans
+        },
+    )
     figures = {}
     for one in plans:
         bundle = _bundle(one, weights, out, command, say)
@@ -159,23 +167,27 @@ def paper_table(figures: Mapping[str, Mapping[str, Any]]) -> Table:
     return Table(header, (*rows, ("average", *_cells(average))))
 
 
-def _claim(out: Path, plans: Sequence[ReproductionPlan], weights: PublishedWeights) -> None:
+def claim_folder(
+    out: Path, classes: Mapping[str, Mapping[str, Any]], as_now: Callable[[Any], Any] = lambda recorded: recorded
+) -> None:
     """Mark OUT as this run's, or refuse it as another's. More classes of the same run may come later.
 
+    Args:
+        out: the run's folder.
+        classes: class -> what may not change within a run, for JSON.
+        as_now: returns what an earlier version recorded of a class as this one would.
+
     Raises:
-        ValueError: if it is another's.
+        ValueError: if it is another's; says in what they differ.
     """
-    identity = {
-        one.product: {"preset": one.preset.name, "data": str(one.data.resolve()), "weights": asdict(weights)}
-        for one in plans
-    }
-    mark = out / "run.json"
+    mark = out / MARK
     known = json.loads(mark.read_text(encoding="utf-8")) if mark.is_file() else {}
-    if other := [product for product, ours in identity.items() if known.get(product, ours) != ours]:
-        raise ValueError(
-            f"{out} holds class {other[0]} of another run, with other settings, weights or images: give another --out"
-        )
-    mark.write_text(json.dumps({**known, **identity}, indent=2) + "\n", encoding="utf-8")
+    for product, ours in classes.items():
+        if differences := changed_settings(as_now(known.get(product, ours)), ours):
+            raise ValueError(
+                f"{out} holds class {product} of another run: {'; '.join(differences)}: give another --out"
+            )
+    mark.write_text(json.dumps({**known, **classes}, indent=2) + "\n", encoding="utf-8")
 
 
 def _cells(figures: Mapping[str, Any]) -> tuple[str, str, str]:
