@@ -272,7 +272,9 @@ def reproduce(
     classes: Annotated[str, typer.Option(help="Only these, such as carpet,grid. Default: all.")] = "",
     out: Annotated[
         Path | None,
-        typer.Option(file_okay=False, help="Bundles, a report per class, and table.md. Default: reproduced/DATASET."),
+        typer.Option(
+            file_okay=False, help="Bundles, reports, and table.md or tables-6-7.md. Default: reproduced/DATASET."
+        ),
     ] = None,
 ) -> None:
     """Reproduce the tables of a published data set, every class: from published weights, or by a training (--train).

@@ -50,6 +50,12 @@ from training.studies.retrained import train_plain
 TABLES = "tables-6-7"
 """The name of the files with the tables."""
 
+TRAININGS = {
+    "trained": "with ATP, the first of two trainings",
+    "without-atp": "without ATP, the second of two trainings",
+}
+"""Version of a class's bundle -> how its training is announced."""
+
 Say = Callable[[str], None]
 
 
@@ -181,6 +187,7 @@ def _without_atp(
     if isinstance(one.recipe, Recipe):
         run = out / "runs" / f"{one.product}-without-atp"
         show = partial(_named, progress, one.product)
+        say(f"{one.product}: the UNet without ATP")
         return train_plain(bundle, one.data, run, progress=show, workers=workers)
     assert one.recipe.unet is not None, "checked when it was planned"
     change = {"unet": one.recipe.unet.model_copy(update={"anomaly_weight": "none"})}
@@ -195,7 +202,7 @@ def _trained(
     target = out / "bundles" / one.product / version
     if target.exists():
         return open_bundle(target)
-    say(f"{one.product}: training {version}")
+    say(f"{one.product}: training {TRAININGS[version]}")
     run, naming = out / "runs" / f"{one.product}-{version}", Naming(one.product, version)
     return train(recipe, one.data, run, target, naming, command=command, say=say, workers=workers)
 

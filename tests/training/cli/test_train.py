@@ -203,6 +203,17 @@ def test_an_evaluation_that_could_not_be_written_does_not_begin(glad: Glad, tmp_
     assert "inspecting" not in done.output
 
 
+def test_what_only_one_kind_of_reproduction_takes_is_refused_for_the_other(glad: Glad, tmp_path: Path) -> None:
+    (tmp_path / "parts").mkdir()
+    told = glad(measure_cli.reproduce, "mvtec-ad", "--data", "parts", "--train", "light", "--vae", "x", "--multi")
+    assert told.exit_code == 2
+    assert "--vae is for published weights" in told.output
+    published = ("--base", "sd", "--dino", "dino", "--licence", "any")
+    told = glad(measure_cli.reproduce, "mvtec-ad", "--data", "parts", *published, "--set", "unet.steps=9")
+    assert told.exit_code == 2
+    assert "--set changes a recipe: give --train RECIPE too" in told.output
+
+
 def test_a_sample_set_lies_in_the_layout_that_training_reads(glad: Glad, tmp_path: Path) -> None:
     done = glad(
         cli.sample, "parts", "--seed", "3", "--train", "2", "--calibration", "1", "--good", "1", "--defects", "1"
