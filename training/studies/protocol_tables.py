@@ -64,11 +64,16 @@ def describe_run(dataset: str, recipe: str, resolution: int, measured: Sequence[
         recipe: its name and changes, as given.
         resolution: of the images as the models see them, in pixels.
     """
+    perfect = [one.product for one in measured if one.figures[FULL][IMAGE].value == 1]
+    of_perfect = (
+        f" Of {', '.join(perfect)} every defect scores above every good image, so the interval has no width: it says "
+        "that of these images alone, and nothing of others."
+    )
     good, defective = (sum(getattr(one, key) for one in measured) for key in ("good", "defective"))
     return (
         f"{len(measured)} of {len(CLASSES[dataset])} classes of {dataset}, {good + defective} test images "
         f"({good} good, {defective} defective). Recipe {recipe}, images of {resolution} × {resolution} pixels."
-    )
+    ) + (of_perfect if perfect else "")
 
 
 def classes_table(dataset: str, measured: Sequence[MeasuredClass]) -> Table:

@@ -55,6 +55,13 @@ def test_the_tables_say_how_few_images_made_them(two_classes: tuple[MeasuredClas
     said = describe_run("mvtec-ad", "light --set unet.steps=9", 256, two_classes)
     assert "2 of 15 classes of mvtec-ad, 20 test images (4 good, 16 defective)" in said
     assert "Recipe light --set unet.steps=9, images of 256 × 256 pixels" in said
+    assert "no width" not in said
+
+
+def test_a_perfect_ranking_of_few_images_is_not_shown_as_certain() -> None:
+    perfect = measured_class("grid", dict.fromkeys(COMPONENTS, (1.0, 0.9)))
+    said = describe_run("mvtec-ad", "light", 256, [perfect])
+    assert "Of grid every defect scores above every good image, so the interval has no width" in said
 
 
 def test_the_papers_classes_are_ours_and_average_to_what_it_prints() -> None:
