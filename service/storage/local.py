@@ -21,6 +21,8 @@ from uuid import uuid4
 from model_store.files import HALF_WRITTEN, make_folder, replace_file, sync_folder
 
 MARKER = "artifacts.id"
+MARKER_LOOKS, MARKER_PAUSE_S = 100, 0.02
+"""So often, and so long apart, for what another process is about to write into the marker."""
 UNFINISHED_AFTER_S = 3600.0
 """No write takes this long: a hidden file that has not changed for it was left by a killed process."""
 
@@ -70,9 +72,11 @@ class LocalFolder:
             sync_folder(self._root)
         except FileExistsError:
             pass
-        if (marker := self.read_marker()) is None:
-            raise OSError(f"{MARKER} is empty: if it stays so, remove it")
-        return marker
+        for _ in range(MARKER_LOOKS):
+            if marker := self.read_marker():
+                return marker
+            time.sleep(MARKER_PAUSE_S)  # the process that makes it has not written it yet
+        raise OSError(f"{MARKER} is empty: if it stays so, remove it")
 
     def names(self, folder: str) -> list[str]:
         self._check_marker()

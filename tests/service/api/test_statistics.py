@@ -8,7 +8,7 @@ import io
 import random
 from collections import Counter
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 import pytest
@@ -291,12 +291,13 @@ async def test_a_replay_is_the_same_part(api: Running, end: End) -> None:
 
 
 async def test_the_span_takes_its_first_moment_and_not_its_last(api: Running, end: End, client: redis.Redis) -> None:
-    begins = datetime(2026, 11, 23, 5, tzinfo=UTC)
+    day = (datetime.now(UTC) - timedelta(days=2)).date()  # results are kept for seven days
+    begins = datetime.combine(day, time(5), UTC)
     for at in (begins - timedelta(milliseconds=1), begins, begins + timedelta(hours=8)):
         inspection = await end(0.1)
         client.zadd(keys.HISTORY, {inspection: position_at(at)})
-    found = await count(api, since="2026-11-23T06:00:00+01:00", until="2026-11-23T14:00:00+01:00")
-    assert (found["since"], found["until"]) == ("2026-11-23T05:00:00.000Z", "2026-11-23T13:00:00.000Z")
+    found = await count(api, since=f"{day}T06:00:00+01:00", until=f"{day}T14:00:00+01:00")
+    assert (found["since"], found["until"]) == (f"{day}T05:00:00.000Z", f"{day}T13:00:00.000Z")
     assert verdicts(found) == (1, 1, 0, 0)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Timer
 
 import pytest
 import redis
@@ -47,6 +48,16 @@ def test_several_processes_that_start_at_once_agree(client: redis.Redis, tmp_pat
         stores = list(pool.map(lambda _: api(client, tmp_path / "artifacts"), range(24)))
     for store in stores:
         store.put(new_inspection_id(), IMAGE, b"x")
+
+
+def test_a_marker_that_another_process_is_about_to_write_is_waited_for(client: redis.Redis, tmp_path: Path) -> None:
+    marker = tmp_path / MARKER
+    marker.touch()
+    writes = Timer(0.2, marker.write_text, [f"{'a' * 32}\n"])
+    writes.start()
+    api(client, tmp_path)
+    writes.join()
+    assert client.get(keys.ARTIFACTS) == "a" * 32
 
 
 @pytest.mark.parametrize("start", [api, worker])

@@ -26,8 +26,13 @@ POOL = keys.PoolKeys(DEFAULT_POOL)
 URL = "/v1/products/toy/inspections"
 
 
-async def fill(submitter: JobSubmitter, key_id: str, most: int = 1000, **fields: Any) -> tuple[int, Admission]:
-    """How many jobs with this key are admitted before one is refused, and why that one is."""
+async def fill(
+    submitter: JobSubmitter, key_id: str, most: int = 1000, *, by_chance: bool = False, **fields: Any
+) -> tuple[int, Admission]:
+    """How many jobs with this key are admitted before one is refused, and why that one is.
+
+    The estimate says the same before each of them; `by_chance`: it looks at some places of many, and may miss.
+    """
     for count in range(most):
         estimate = await submitter.estimate(
             fields.get("priority", Priority.NORMAL),
@@ -36,7 +41,7 @@ async def fill(submitter: JobSubmitter, key_id: str, most: int = 1000, **fields:
             pool=fields.get("pool", DEFAULT_POOL),
         )
         decision = (await submitter.submit(make_job(**fields), key_id=key_id)).admission
-        assert estimate.admission is decision
+        assert by_chance or estimate.admission is decision
         if decision is not Admission.ADMITTED:
             return count, decision
     return most, Admission.ADMITTED
@@ -194,7 +199,7 @@ async def test_of_very_many_that_they_ended_few_hold_a_place_and_none_for_long(
     complete_as_before(client, make_queue(), 900)
     client.delete(*(keys.inspection(one) for one in sorted(ended)[:450]))  # kept for their time, and gone
     # Each look takes 100 of them: of more than 100 that had ended, one finds none with a chance of 1 in 100,000.
-    count, decision = await fill(submitter, "line")
+    count, decision = await fill(submitter, "line", by_chance=True)
     assert count >= 890
     assert decision is Admission.SHARE_FULL
 
