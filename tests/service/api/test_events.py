@@ -233,7 +233,8 @@ def test_a_reader_outlives_a_killed_and_restarted_redis(
         own_redis.start()
         with connect(own_redis.url) as client:
             second = end(client)
-        assert [frame.data["inspection_id"] for frame in frames(lines, 1)] == second
+        heartbeat_or_event = iter(lambda: frames(lines, 1)[0], None)  # a heartbeat says that events are read again
+        assert next(frame.data["inspection_id"] for frame in heartbeat_or_event if frame.data) == second[0]
 
 
 @pytest.mark.parametrize("given", ["x", "12x", "-", "1-2-3", "99999999999999999999999-0"])
