@@ -17,11 +17,10 @@ import fsspec
 from fsspec.asyn import sync
 from fsspec.spec import AbstractFileSystem
 
-from service.storage.bounded import ANSWER_S, CircuitBreaker, ask_in_thread
+from service.storage.bounded import ANSWER_S, WRITE_BYTES_PER_S, CircuitBreaker, ask_in_thread
 
 DAY_MS = 86_400_000
 WRITE_S = 20.0
-WRITE_BYTES_PER_S = 1_000_000
 """The slowest connection to a store that is supported."""
 SILENT = frozenset({"ReadTimeoutError", "ConnectTimeoutError", "FSTimeoutError"})
 """Names of the libraries' errors that are no TimeoutError but mean one."""

@@ -2,6 +2,7 @@
 import { api, Problem, stationPath } from "../lib/api.js";
 import { followEvents } from "../lib/events.js";
 import { html, useCallback, useEffect, useState } from "../lib/html.js";
+import { usePolling } from "../lib/polling.js";
 import { Link } from "../lib/router.js";
 import { askPerson, hasScope, useSession } from "../lib/session.js";
 import { formatDate, formatTime, t } from "../lib/texts.js";
@@ -47,11 +48,7 @@ function useLimitSamples(station) {
     load();
   };
   const isRunning = found?.check?.state === "running";
-  useEffect(() => {
-    load();
-    const timer = setInterval(load, isRunning ? EVERY_MS.running : EVERY_MS.idle);
-    return () => clearInterval(timer);
-  }, [load, isRunning]);
+  usePolling(load, isRunning ? EVERY_MS.running : EVERY_MS.idle, [load, isRunning]);
   useEffect(
     () =>
       followEvents({ station }, (type) => {

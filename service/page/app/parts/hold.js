@@ -1,6 +1,7 @@
 /** A station's hold: why nothing passes, since when, and the buttons that hold and release. */
 import { api, Problem, stationPath } from "../lib/api.js";
-import { html, useCallback, useEffect, useState } from "../lib/html.js";
+import { html, useCallback, useState } from "../lib/html.js";
+import { usePolling } from "../lib/polling.js";
 import { askPerson, hasScope } from "../lib/session.js";
 import { formatDate, t } from "../lib/texts.js";
 import { confirmChange, Dialog, showDialog } from "./dialog.js";
@@ -40,11 +41,7 @@ function useStation(station, revision) {
       setError(problem);
     }
   }, [station]);
-  useEffect(() => {
-    load();
-    const timer = setInterval(load, EVERY_MS);
-    return () => clearInterval(timer);
-  }, [load, revision]);
+  usePolling(load, EVERY_MS, [load, revision]);
   return { found, error, load };
 }
 
