@@ -16,6 +16,7 @@ import redis.asyncio
 import structlog
 from redis.exceptions import RedisError
 
+from service.cancelling import cancel_and_wait
 from service.queue import keys
 from service.queue.limit_samples import LimitSamples
 from service.queue.overtime import OvertimeWatch
@@ -73,10 +74,7 @@ async def watching(watch: StationWatch, every_s: float = EVERY_S) -> AsyncIterat
     try:
         yield
     finally:
-        # Repeated: asyncio and the client may swallow a cancellation that arrives just when an await ends.
-        while not task.done():
-            task.cancel()
-            await asyncio.wait({task}, timeout=0.1)
+        await cancel_and_wait(task)
 
 
 async def _keep_watching(watch: StationWatch, every_s: float) -> None:

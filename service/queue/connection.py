@@ -115,12 +115,13 @@ def _backoff() -> ExponentialWithJitterBackoff:
 
 
 def _options(url: str, answer_s: float) -> dict[str, Any]:
+    # No health_check_interval: redis-py connects for its PING, and pings while it connects to a Unix socket, so a Redis
+    # that is silent has it nest these without end. A dead connection is found by the command itself just as soon.
     network = {"socket_connect_timeout": CONNECT_TIMEOUT_S, "socket_keepalive": True}
     return {
         **({} if url.startswith("unix:") else network),
         "decode_responses": True,
         "protocol": 2,
         "socket_timeout": min(SOCKET_TIMEOUT_S, answer_s),
-        "health_check_interval": 15,
         "client_name": "glad",
     }

@@ -23,6 +23,7 @@ from typing import Any, Self, cast
 import redis.asyncio
 import structlog
 
+from service.cancelling import cancel_and_wait
 from service.queue import keys
 from service.queue.connection import LONGEST_BLOCK_MS
 
@@ -114,10 +115,8 @@ class EventFeed:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-        # Repeated: asyncio and the client may swallow a cancellation that arrives just when an await ends.
-        while self._follower is not None and not self._follower.done():
-            self._follower.cancel()
-            await asyncio.wait({self._follower}, timeout=0.1)
+        if self._follower is not None:
+            await cancel_and_wait(self._follower)
 
     def close(self) -> None:
         """End all readers."""

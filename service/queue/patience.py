@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
@@ -20,6 +20,8 @@ import redis.asyncio
 from redis.asyncio.client import Pipeline
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
+
+from service.cancelling import cancel_and_wait
 
 T = TypeVar("T")
 
@@ -104,8 +106,7 @@ class PatientRedis(redis.asyncio.Redis):
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """Execute one command, however many attempts it takes."""
-        async with _limit(self.answer_s):
-            return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+        return await _within(self.answer_s, super().execute_command(*args, **options))  # type: ignore[no-untyped-call]
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
         """Return a pipeline within the same limit."""
@@ -121,13 +122,13 @@ class PatientPipeline(Pipeline):
 
     async def execute(self, raise_on_error: bool = True) -> list[Any]:
         """Execute the commands, however many attempts it takes."""
-        async with _limit(self.answer_s):
-            return await super().execute(raise_on_error)
+        return await _within(self.answer_s, super().execute(raise_on_error))
 
 
-@asynccontextmanager
-async def _limit(answer_s: float) -> AsyncIterator[None]:
+async def _within(answer_s: float, command: Coroutine[Any, Any, T]) -> T:
     """Cut off what takes longer than the limit, or than the request's patience lasts.
+
+    The command is a task of its own: a cancellation, by the limit or by the caller, that redis-py swallows is repeated.
 
     Raises:
         RedisTimeoutError: if it was cut off. It may have been done, or Redis may still do it later.
@@ -135,11 +136,13 @@ async def _limit(answer_s: float) -> AsyncIterator[None]:
     patience = _patience.get()
     limit_s = answer_s if patience is None else min(answer_s, patience.left_s)
     began = time.monotonic()
+    answering = asyncio.ensure_future(command)
     try:
-        async with asyncio.timeout(limit_s):
-            yield
-    except TimeoutError as error:
-        raise RedisTimeoutError(f"Redis gave no answer within {limit_s:g} s (GLAD_REDIS_ANSWER_S)") from error
+        await asyncio.wait({answering}, timeout=limit_s)
+        if not answering.done():
+            raise RedisTimeoutError(f"Redis gave no answer within {limit_s:g} s (GLAD_REDIS_ANSWER_S)")
+        return answering.result()
     finally:
+        await cancel_and_wait(answering)
         if patience is not None:
             patience.spend(time.monotonic() - began)

@@ -15,6 +15,7 @@ import redis.asyncio
 import structlog
 from pydantic import ValidationError
 
+from service.cancelling import cancel_and_wait
 from service.contract import (
     Event,
     Failure,
@@ -186,10 +187,8 @@ class Results:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._closing = True
-        # Repeated: asyncio and the client may swallow a cancellation that arrives just when an await ends.
-        while self._reader is not None and not self._reader.done():
-            self._reader.cancel()
-            await asyncio.wait({self._reader}, timeout=0.1)
+        if self._reader is not None:
+            await cancel_and_wait(self._reader)
 
     async def get(self, inspection_id: str) -> Result | None:
         """Return the inspection as it is now; None if it is unknown, or no longer kept.

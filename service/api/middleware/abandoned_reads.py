@@ -8,14 +8,12 @@ any other a client that left may have meant it.
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-CANCEL_AGAIN_S = 0.1
-"""A cancellation that arrives just when an await ends may be swallowed: it is repeated this often."""
+from service.cancelling import cancel_and_wait
 
 
 class AbandonedReadMiddleware:
@@ -39,9 +37,11 @@ class AbandonedReadMiddleware:
         try:
             await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await _end(leaving)
             has_left = not answering.done()
-            await _end(answering)
+            try:
+                await cancel_and_wait(answering)
+            finally:
+                await cancel_and_wait(leaving)
         if has_left:
             raise ClientDisconnect
         answering.result()
@@ -76,11 +76,3 @@ def _is_plain_read(scope: Scope) -> bool:
         return False
     headers = Headers(scope=scope)
     return "content-length" not in headers and "transfer-encoding" not in headers
-
-
-async def _end(task: asyncio.Future[None]) -> None:
-    """Cancel what is not done yet, and wait for its end."""
-    while not task.done():
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await asyncio.wait({task}, timeout=CANCEL_AGAIN_S)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
+import signal
+
 import pytest
 import redis
+import redis.asyncio
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from service.queue.connection import LONGEST_BLOCK_MS, RETRIES, SOCKET_TIMEOUT_S, connect, connect_async
@@ -44,3 +49,38 @@ def test_a_redis_that_is_away_for_a_moment_is_tried_again(client: redis.Redis, s
         with pytest.raises(redis.exceptions.ConnectionError):
             caller.ping()
         assert wire.connections > RETRIES
+
+
+async def test_every_one_of_many_commands_ends_in_time_while_redis_is_stopped(own_redis: RedisServer) -> None:
+    # They start within a few milliseconds: as the first are cut off, the next find their connections just before their
+    # own time is over. redis-py swallowed one of some hundred cancellations there, and that command never ended.
+    for _ in range(4):
+        async with connect_async(own_redis.url, answer_s=0.5) as caller:
+            await caller.set("a", "b")
+            own_redis.signal(signal.SIGSTOP)
+            try:
+                async with asyncio.timeout(30):
+                    answers = await asyncio.gather(*(_get_late(caller) for _ in range(200)), return_exceptions=True)
+            finally:
+                own_redis.signal(signal.SIGCONT)
+            assert {type(answer) for answer in answers} == {RedisTimeoutError}
+
+
+async def test_a_caller_that_gives_up_leaves_no_command_behind(own_redis: RedisServer) -> None:
+    async with connect_async(own_redis.url, answer_s=5) as caller:
+        await caller.set("a", "b")
+        own_redis.signal(signal.SIGSTOP)
+        try:
+            for _ in range(20):
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(random.uniform(0.0, 0.02)):
+                        await caller.get("a")
+        finally:
+            own_redis.signal(signal.SIGCONT)
+        assert len(asyncio.all_tasks()) == 1
+        assert await caller.get("a") == "b"
+
+
+async def _get_late(caller: redis.asyncio.Redis) -> object:
+    await asyncio.sleep(random.uniform(0.0, 0.005))
+    return await caller.get("a")
