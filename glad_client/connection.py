@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+import anyio
 import httpx
 
 from glad_client.errors import problem_of
@@ -109,7 +110,7 @@ class AsyncConnection:
             await asyncio.sleep(step.seconds)
             return None
         try:
-            return await self._http.request(step.method, step.path, **step.options)
+            return await _cleaning_up(self._http.request(step.method, step.path, **step.options))
         except httpx.TransportError as error:
             return error
 
@@ -122,6 +123,30 @@ class AsyncConnection:
             async for chunk in answer.aiter_text():
                 for event in reader.feed(chunk):
                     yield event
+
+
+async def _cleaning_up(call: Coroutine[Any, Any, T]) -> T:
+    """Await a call of httpx. If the caller is cancelled, the call is so in the way of anyio, and ends first.
+
+    httpx shields its cleaning up from that way only: cancelled as asyncio does, in the wrong moment, a call keeps its
+    place among the `CONNECTIONS` for ever.
+    """
+    scope = anyio.CancelScope()
+
+    async def in_scope() -> T:
+        with scope:
+            return await call
+        raise asyncio.CancelledError
+
+    calling = asyncio.ensure_future(in_scope())
+    try:
+        return await asyncio.shield(calling)
+    except asyncio.CancelledError:
+        scope.cancel()
+        await asyncio.wait({calling})
+        if not calling.cancelled():
+            calling.exception()  # else asyncio logs that nobody asked for it
+        raise
 
 
 def connection_options(url: str, api_key: str | None, timeout_s: float) -> dict[str, Any]:

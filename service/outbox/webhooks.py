@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
+import anyio
 import httpx
 
 from service.host.child_process import Backoff
@@ -101,7 +102,7 @@ class WebhookSink:
         except FAULTS_OF_EVENTS as error:
             return Undelivered(event.id, f"cannot be read: {error}"[:300], refused=True)
         try:
-            async with asyncio.timeout(limit_s):
+            with anyio.fail_after(limit_s):  # httpx cleans up after a cancellation by anyio, and not always by asyncio
                 answer = await self._http.send(await self._request(event.id, body), stream=True)
                 try:
                     await self._drain(answer)
