@@ -140,13 +140,13 @@ def _frames(lines: Iterator[str]) -> Iterator[str]:
             found = []
 
 
-@pytest.mark.parametrize(("late_s", "status"), [(0.1, 202), (1.2, 503)])
+@pytest.mark.parametrize(("late_s", "answer_s", "status"), [(0.1, 30, 202), (1.2, ANSWER_S, 503)])
 async def test_all_commands_of_an_image_share_one_patience(
-    own_redis: RedisServer, start_app: StartApp, late_s: float, status: int
+    own_redis: RedisServer, start_app: StartApp, late_s: float, answer_s: float, status: int
 ) -> None:
     # An image takes six commands and more. Each of them alone would end within the limit of three seconds.
     with Wire(own_redis.url) as wire:
-        running: Running = await start_app(wire.url, redis_answer_s=ANSWER_S)
+        running: Running = await start_app(wire.url, redis_answer_s=answer_s)
         assert (await running.http.post(URL, content=picture())).status_code == 202
         wire.delay_replies(late_s)
         assert (await running.http.post(URL, content=picture())).status_code == status

@@ -138,7 +138,7 @@ class TestPrivateRedis:
         assert redis_lives(path, 10.0)
         stop_orphan(path)
         assert not redis_lives(path, 1.0)
-        assert child.wait(10)
+        assert child.wait(60)
         assert child.exit_status == 0
         stop_orphan(path)  # nobody there: nothing to do
 
@@ -249,7 +249,7 @@ class TestRestart:
         program.write_text("#!/bin/sh\nexit 0\n")
         program.chmod(0o700)
         kept.poll(1)
-        assert child.wait(20)
+        assert child.wait(60)
         assert child.exit_status == 0
 
     @staticmethod
@@ -261,7 +261,7 @@ class TestRestart:
     def tended(kept: RestartingChild, child: Child, now: float) -> int | None:
         """Starts the child at `now`, and notes that it has ended."""
         kept.poll(now)
-        assert child.wait(20)
+        assert child.wait(60)
         kept.poll(now)
         return child.pid
 
@@ -406,7 +406,7 @@ class TestDrain:
             assert not child.wait(1)
             queue.complete(claimed, result_of(claimed))
             assert waiting.result().json()["state"] == "done"
-            assert child.wait(30)
+            assert child.wait(60)
             assert child.exit_status == 0
 
 

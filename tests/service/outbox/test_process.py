@@ -195,10 +195,12 @@ def test_no_secret_comes_into_the_log(
 def test_of_two_one_delivers_and_the_other_takes_over(
     client: redis.Redis, shared_redis: RedisServer, start: Start, receiver: Receiver
 ) -> None:
-    first = start(shared_redis.url, GLAD_WEBHOOK_URLS=receiver.url)
+    # Longer than a machine may stand still: the second takes over once the first has not renewed it.
+    lease = {"GLAD_LEASE_MS": "6000"}
+    first = start(shared_redis.url, GLAD_WEBHOOK_URLS=receiver.url, **lease)
     first.wait_until_ready()
     eventually(lambda: '"delivers to"' in first.text)
-    second = start(shared_redis.url, GLAD_WEBHOOK_URLS=receiver.url)
+    second = start(shared_redis.url, GLAD_WEBHOOK_URLS=receiver.url, **lease)
     second.wait_until_ready()
     ended = end(client, 5)
     sink = sink_name(receiver.url)

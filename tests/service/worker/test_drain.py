@@ -53,7 +53,7 @@ def full(fleet: WorkerFleet, waiting: int, *, drain_s: float = 60) -> tuple[list
 def says(port: int, probe: str) -> int | None:
     """The status of a health probe; None: nobody answers."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/{probe}", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/{probe}", timeout=60) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         with error:

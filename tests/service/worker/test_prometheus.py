@@ -156,7 +156,7 @@ def groups() -> list[dict[str, Any]]:
     return [group for file in sorted(RULES.glob("*.yml")) for group in yaml.safe_load(file.read_text())["groups"]]
 
 
-def eventually_all(server: Prometheus, wanted: list[str], looks: int = 20) -> list[str]:
+def eventually_all(server: Prometheus, wanted: list[str], looks: int = 120) -> list[str]:
     """What still has no data after so many looks, one each half second."""
     missing = wanted
     for _ in range(looks):

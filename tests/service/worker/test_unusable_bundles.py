@@ -78,7 +78,7 @@ def owners(fleet: WorkerFleet, results: Sequence[Result]) -> set[Any]:
 
 def metrics(port: int) -> list[str]:
     """The lines of a worker's metrics."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
         return str(answer.read().decode()).splitlines()
 
 

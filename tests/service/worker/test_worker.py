@@ -421,7 +421,7 @@ def test_a_worker_does_not_touch_what_a_newer_version_has_written(fleet: WorkerF
 def get(port: int, path: str) -> tuple[int, bool]:
     """Status, and whether there was a body."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as answer:
             return answer.status, bool(answer.read())
     except urllib.error.HTTPError as error:
         with error:
