@@ -20,6 +20,7 @@ from PIL import Image
 
 from glad_client.async_client import AsyncClient
 from glad_client.errors import ApiError, ClientError
+from service.cancelling import cancel_and_wait
 
 IMAGES = 24
 FOLLOW_S = 60.0
@@ -80,8 +81,7 @@ class SoakLine:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._settled(), SETTLE_S)
             for task in (following, looking):
-                task.cancel()
-            await asyncio.gather(following, looking, return_exceptions=True)
+                await cancel_and_wait(task)
 
     async def _shoot(self, client: AsyncClient, seconds: float) -> None:
         loop = asyncio.get_running_loop()

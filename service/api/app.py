@@ -54,6 +54,7 @@ from service.auth.authenticator import Authenticator, AuthPolicy
 from service.auth.rate_limit import RateLimiter
 from service.auth.scopes import PUBLIC_PATHS
 from service.auth.sessions import Sessions
+from service.cancelling import cancel_and_wait
 from service.host.decoder_pool import DecodeLimits, DecoderPool
 from service.maintenance.retention import sweeping
 from service.maintenance.station_watch import StationWatch, watching
@@ -137,8 +138,10 @@ def create_app(settings: Settings) -> FastAPI:
             app.state.services = services
             log.info("api started", version=package_version(), store=settings.store_url, artifacts=settings.artifacts)
             recording = asyncio.create_task(_record_active(services))  # beside: a store may hang
-            yield
-            recording.cancel()
+            try:
+                yield
+            finally:
+                await cancel_and_wait(recording)
         log.info("api stopped")
 
     app = FastAPI(
