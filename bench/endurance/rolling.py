@@ -273,7 +273,7 @@ class _Run:
     def _unreadable(self) -> int:
         """As JSON: an older API leaves out what it does not know, and our client would miss that."""
         found = (f"/v1/inspections/{one}" for one in self._ledger.accepted)
-        with httpx.Client(base_url=self._apis[0], headers={"Authorization": f"Bearer {self._key}"}) as http:
+        with httpx.Client(base_url=self._apis[0], headers={"Authorization": f"Bearer {self._key}"}, timeout=60) as http:
             return sum(not State(http.get(path).raise_for_status().json()["state"]).final for path in found)
 
     @contextmanager
