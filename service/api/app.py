@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -46,7 +47,7 @@ from service.api.routes import (
     statistics,
 )
 from service.api.running_exports import RunningExports
-from service.api.threads import ThreadPools
+from service.api.threads import RememberedOutcome, ThreadPools
 from service.api.uploads.budget import UploadBudget
 from service.api.uploads.decoding import Decoder
 from service.auth.api_keys import KeyCache
@@ -150,7 +151,7 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,  # problems.http_error says it with a body
-        openapi_url="/openapi.json" if settings.docs else None,
+        openapi_url=None,  # docs_page builds the document beside the event loop
         dependencies=[Depends(authorize), Depends(refuse_unknown_query)],
     )
     modules = (*ROUTE_MODULES, *([docs_page] if settings.docs else []), *([page] if settings.page else []))
@@ -159,6 +160,7 @@ def create_app(settings: Settings) -> FastAPI:
     problems.add_handlers(app, routes, retry_after_s=settings.retry_after_s)
     for module in modules:
         app.include_router(module.router)
+    app.state.document = RememberedOutcome[bytes](math.inf)
     app.openapi = lambda: build_document(app, [route for module in ROUTE_MODULES for route in module.router.routes])  # type: ignore[method-assign]
     return app
 

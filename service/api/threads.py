@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, ParamSpec, TypeVar
 
 from service.settings import Settings
+from service.storage.bounded import ask_in_thread
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -35,6 +36,11 @@ class ThreadPool:
     def close(self) -> None:
         """Drop what has not begun. What has begun goes on; nobody waits for it: a store that hangs may never answer."""
         self.executor.shutdown(wait=False, cancel_futures=True)
+
+
+async def run_in_own_thread(function: Callable[[], T], name: str) -> T:
+    """Return what the function returns, which runs in a thread of its own. One that hangs keeps no process alive."""
+    return await asyncio.wrap_future(ask_in_thread(function, name))
 
 
 class ThreadPools:
