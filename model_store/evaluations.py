@@ -12,7 +12,7 @@ line that says who removed it, so that one that ships with the package can be re
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Self
@@ -158,13 +158,20 @@ def evaluations_of(bundle_hash: str, folders: Iterable[Path]) -> tuple[RecordedE
     return tuple(sorted(shown, key=lambda one: (one.measured.at, one.id), reverse=True))
 
 
-def write_evaluations(folder: Path, new: Iterable[RecordedEvaluation], *, replace: bool = True) -> None:
+def write_evaluations(
+    folder: Path,
+    new: Iterable[RecordedEvaluation],
+    *,
+    replace: bool = True,
+    check: Callable[[], None] | None = None,
+) -> None:
     """Add evaluations to a product's folder, durably.
 
     Args:
         folder: of the product.
         new: to add.
         replace: what is recorded of the same bundle and data set; False: leave that as it is.
+        check: called as the last thing before they are there; what it raises leaves everything as it is.
 
     Raises:
         OSError: if it cannot be written.
@@ -181,7 +188,8 @@ def write_evaluations(folder: Path, new: Iterable[RecordedEvaluation], *, replac
         kept = [line for line in _lines(folder) if (one := _parsed(line)) is None or one.id not in added]
         lines = [*kept, *(one.model_dump_json(exclude_none=True) for one in added.values())]
         if added:
-            replace_file(folder / EVALUATIONS_NAME, "".join(f"{line}\n" for line in lines[-MOST_KEPT:]).encode())
+            content = "".join(f"{line}\n" for line in lines[-MOST_KEPT:]).encode()
+            replace_file(folder / EVALUATIONS_NAME, content, check)
 
 
 def carry_evaluations(source: Path, target: Path, bundle_hash: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from copy import copy
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -43,6 +45,18 @@ SHIPPED_BUNDLES = Path(__file__).parent / "bundles"
 
 class Store(StoreContents):
     """The bundles and product states of one root, over the shipped ones."""
+
+    _check: Callable[[], None] | None = None
+
+    def checked_by(self, check: Callable[[], None]) -> Store:
+        """Return this store for changes that may come too late, as those do that waited for a share that hangs.
+
+        Args:
+            check: called just before a change takes effect; what it raises leaves everything as it is.
+        """
+        checked = copy(self)
+        checked._check = check
+        return checked
 
     def publish(self, folder: Path) -> BundleRef:
         """Verify a bundle, add it in one step, and return it; what is there already is left as it is.
@@ -224,7 +238,7 @@ class Store(StoreContents):
             OSError: if it cannot be written.
         """
         recorded = recorded_for(ref.hash, measured, by=by, note=note, at=at or datetime.now(UTC))
-        write_evaluations(self._folder(ref.product), [recorded])
+        write_evaluations(self._folder(ref.product), [recorded], check=self._check)
         return recorded
 
     def remove_evaluation(self, ref: BundleRef, evaluation: str, *, by: str, at: datetime | None = None) -> None:
@@ -241,7 +255,8 @@ class Store(StoreContents):
                 f"version {ref.version} of product {ref.product!r} has no evaluation {evaluation!r}: {has}"
             )
         removal = EvaluationRemoval(by=by, at=at or datetime.now(UTC))
-        write_evaluations(self._folder(ref.product), [known[evaluation].model_copy(update={"removed": removal})])
+        removed = known[evaluation].model_copy(update={"removed": removal})
+        write_evaluations(self._folder(ref.product), [removed], check=self._check)
 
     def own_copy(self, ref: BundleRef) -> BundleRef:
         """Return the bundle in the root, where it may be added to; a shipped one is copied there first."""
@@ -263,7 +278,7 @@ class Store(StoreContents):
 
     def _written(self, state: ProductState, note: str) -> ProductState:
         folder = self._folder(state.product)
-        write_state(folder, state, partial(record_change, folder, note=note))
+        write_state(folder, state, partial(record_change, folder, note=note), self._check)
         return state
 
     def _verified(self, ref: BundleRef) -> None:

@@ -59,7 +59,7 @@ class StoreContents:
         self._shipped, self.keys = shipped, keys
         self._layers = Layers((self.root,) if shipped is None else (self.root, shipped), keys)
         self._was_there = self.root.is_dir()
-        self._records, self._recording = records, threading.Lock()
+        self._records, self._recording = records, dict[str, threading.Lock]()
         self._unrecorded: set[str] = set()
         """Products whose active version could not be recorded: it is said once, not at each image."""
 
@@ -120,7 +120,7 @@ class StoreContents:
         ref = self._active(state)
         if not self._records or product in self._unrecorded or (state.active is not None and not self._is_shipped(ref)):
             return ref
-        with self._recording:
+        with self._recording.setdefault(product, threading.Lock()):
             try:
                 return self._active(self.settle(product))
             except (BundleError, OSError) as error:

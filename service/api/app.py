@@ -15,6 +15,7 @@ from starlette.routing import BaseRoute
 from model_store.store import SHIPPED_BUNDLES, Store
 from service.api import page, problems
 from service.api.addresses import HeadMiddleware
+from service.api.bounded_calls import ALL_PRODUCTS
 from service.api.dependencies import Services, authorize, refuse_unknown_query
 from service.api.fleet_state import active_bundles
 from service.api.middleware.abandoned_reads import AbandonedReadMiddleware
@@ -183,7 +184,7 @@ def _add_middleware(app: FastAPI, settings: Settings, routes: Sequence[BaseRoute
 async def _record_active(services: Services) -> None:
     """Have it recorded which version of each product is active now: see `Store.resolve`."""
     try:
-        await services.threads.bundles.run(active_bundles, services.store)
+        await services.threads.changes.run(ALL_PRODUCTS, math.inf, active_bundles, services.store)
     except OSError as error:
         log.warning("active_versions_not_recorded", reason=str(error))
 

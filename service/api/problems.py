@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import ParamSpec, TypeVar
@@ -191,15 +190,23 @@ def product_error(store: Store, name: str, error: StoreError | ValueError) -> Se
     )
 
 
-async def read_bundles(services: Services, function: Callable[P, T], /, *arguments: P.args, **named: P.kwargs) -> T:
+async def read_bundles(
+    services: Services, about: str, function: Callable[P, T], /, *arguments: P.args, **named: P.kwargs
+) -> T:
     """Return what the function, which reads the store of bundles, returns. It runs in a thread.
+
+    Args:
+        services: of this process.
+        about: the product that it reads, or `ALL_PRODUCTS`.
+        function: reads the store.
+        arguments: of the function, as are `named`.
 
     Raises:
         StorageUnavailable: if it takes longer than some small files ever do: on a share that hangs it would be waited
             for without end.
     """
     try:
-        return await asyncio.wait_for(services.threads.bundles.run(function, *arguments, **named), BUNDLES_ANSWER_S)
+        return await services.threads.bundles.run(about, BUNDLES_ANSWER_S, function, *arguments, **named)
     except TimeoutError as error:
         log.error("store of bundles does not answer", within_s=BUNDLES_ANSWER_S)
         raise _bundles_away() from error
