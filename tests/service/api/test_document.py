@@ -14,7 +14,6 @@ import redis
 from fastapi.routing import APIRoute
 from jsonschema import Draft202012Validator
 from pydantic import BaseModel, GetJsonSchemaHandler
-from pydantic_core import CoreSchema
 
 from service.api.app import ROUTE_MODULES, create_app
 from service.api.dependencies import field_names
@@ -58,7 +57,7 @@ class SlowToDescribe(BaseModel):
     """An answer whose schema waits: the document is in the making until then."""
 
     @classmethod
-    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(cls, schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         began.set()
         assert goes_on.wait(10), "nothing else was answered meanwhile"
         return handler(schema)
