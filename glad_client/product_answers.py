@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import ConfigDict, Field
 
 from glad_client.answers import MAX_EFFECT_READ, SHOWN_EXAMPLES, GateLimits
+from glad_client.evaluations import EvaluationView
 from glad_client.fields import InspectionId, Message, Timestamp
 from glad_client.results import Thresholds
 
@@ -112,17 +113,23 @@ class GateLimitsView(Message):
 class ProductChange(Message):
     """A change of a product: enough to undo it with the call that made it."""
 
-    revision: int | None = Field(description="that it made; null: it was made before changes were recorded")
-    kind: Literal["active", "thresholds", "gate", "gate_limits", "pictures"]
+    revision: int | None = Field(
+        description="that it made; null: it is of an evaluation, which makes none, or of before there was a record"
+    )
+    kind: Literal["active", "thresholds", "gate", "gate_limits", "pictures", "evaluation"]
     version: str | None = Field(description="that it concerns; null: the product, whatever its version")
     before: dict[str, bool | float | str | None] = Field(
-        description="fields of the call that undoes it; null: what calibration found, or good images set",
+        description="fields of the call that undoes it; null: what calibration found, or good images set. Of an "
+        "evaluation: its id, its data set and its figures; null: not measured, and all null: nothing was recorded",
         examples=[{"review": None, "fail": 1.9, "pixel": None}],
     )
     after: dict[str, bool | float | str | None]
     by: str
     at: Timestamp
     note: str = ""
+    evaluation: EvaluationView | None = Field(
+        None, description="that was removed, and was not recorded since: recording it again undoes the change"
+    )
 
 
 class ProductChanges(Message):

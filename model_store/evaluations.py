@@ -12,7 +12,7 @@ line that says who removed it, so that one that ships with the package can be re
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Self
@@ -23,6 +23,7 @@ from glad.settings import Frozen
 from model_store.errors import EvaluationOfAnother
 from model_store.files import make_folder, replace_file
 from model_store.manifest import Sha256
+from model_store.product_changes import StateChange
 from model_store.product_state import locked
 
 EVALUATIONS_NAME = "_evaluations.jsonl"
@@ -158,13 +159,22 @@ def evaluations_of(bundle_hash: str, folders: Iterable[Path]) -> tuple[RecordedE
     return tuple(sorted(shown, key=lambda one: (one.measured.at, one.id), reverse=True))
 
 
-def write_evaluations(folder: Path, new: Iterable[RecordedEvaluation], *, replace: bool = True) -> None:
+def write_evaluations(
+    folder: Path,
+    new: Iterable[RecordedEvaluation],
+    *,
+    replace: bool = True,
+    record: Callable[[], None] | None = None,
+    check: Callable[[], None] | None = None,
+) -> None:
     """Add evaluations to a product's folder, durably.
 
     Args:
         folder: of the product.
         new: to add.
         replace: what is recorded of the same bundle and data set; False: leave that as it is.
+        record: called before, while nobody else can change the product.
+        check: called as the last thing before they are there; what it raises leaves everything as it is.
 
     Raises:
         OSError: if it cannot be written.
@@ -181,7 +191,44 @@ def write_evaluations(folder: Path, new: Iterable[RecordedEvaluation], *, replac
         kept = [line for line in _lines(folder) if (one := _parsed(line)) is None or one.id not in added]
         lines = [*kept, *(one.model_dump_json(exclude_none=True) for one in added.values())]
         if added:
-            replace_file(folder / EVALUATIONS_NAME, "".join(f"{line}\n" for line in lines[-MOST_KEPT:]).encode())
+            if record is not None:
+                record()
+            content = "".join(f"{line}\n" for line in lines[-MOST_KEPT:]).encode()
+            replace_file(folder / EVALUATIONS_NAME, content, check)
+
+
+def change_of(before: RecordedEvaluation | None, after: RecordedEvaluation, version: str) -> StateChange:
+    """Return, for the record of a product's changes, what recording or removing an evaluation changes.
+
+    Args:
+        before: what was shown of the same bundle and data set; None: nothing.
+        after: recorded now, or now removed.
+        version: the bundle's.
+    """
+    made = after.removed or after
+    return StateChange(
+        revision=None,
+        kind="evaluation",
+        version=version,
+        before=_shown(before),
+        after=_shown(after),
+        by=made.by,
+        at=made.at,
+        note="" if after.removed else after.note,
+    )
+
+
+def last_recorded(folder: Path) -> dict[str, RecordedEvaluation]:
+    """Return every evaluation of a product's folder by its id, removed ones too."""
+    return {one.id: one for one in _recorded(folder)}
+
+
+def _shown(one: RecordedEvaluation | None) -> dict[str, bool | float | str | None]:
+    """Return id, data set and figures as a change tells them; all None where nothing is shown."""
+    if one is None or one.removed is not None:
+        return dict.fromkeys(("evaluation", "data", *QualityFigures.model_fields))
+    figures = {name: None if found is None else found.value for name, found in one.figures}
+    return {"evaluation": one.id, "data": one.data.name, **figures}
 
 
 def carry_evaluations(source: Path, target: Path, bundle_hash: str) -> None:

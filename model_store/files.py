@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
@@ -79,11 +79,19 @@ def write_file(target: Path, content: bytes) -> None:
         os.fsync(stream.fileno())
 
 
-def replace_file(target: Path, content: bytes) -> None:
-    """Replace a file in one step: a reader sees the old bytes or the new ones, never a mixture."""
+def replace_file(target: Path, content: bytes, check: Callable[[], None] | None = None) -> None:
+    """Replace a file in one step: a reader sees the old bytes or the new ones, never a mixture.
+
+    Args:
+        target: the file, which need not be there yet.
+        content: of the file from then on.
+        check: called as the last thing before; what it raises leaves the file as it is.
+    """
     temporary = hidden_sibling(target)
     try:
         write_file(temporary, content)
+        if check is not None:
+            check()
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)

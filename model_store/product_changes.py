@@ -2,12 +2,16 @@
 
 It lies beside the state and never in it: the state is read for each image, and by versions that know no record. A
 change is recorded before it is made. So a record may tell of one that never came to be: its revision is then above the
-state's, or it is followed by another one of the same revision, and readers leave it out.
+state's, or it is followed by another one of the same revision, and readers leave it out. An evaluation of a version
+changes no verdict and makes no revision; one that never came to be is not beside the bundles, or is followed by another
+that began from the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -22,7 +26,7 @@ RECORD_NAME = "_changes.jsonl"
 """A line of JSON for each change, the oldest first."""
 MOST_KEPT = 500
 
-ChangeKind = Literal["active", "thresholds", "gate", "gate_limits", "pictures"]
+ChangeKind = Literal["active", "thresholds", "gate", "gate_limits", "pictures", "evaluation"]
 ChangedValues = Mapping[str, bool | float | str | None]
 """Field of the call that makes the change -> value. null: what calibration or the gate's learning found."""
 
@@ -33,7 +37,7 @@ class StateChange(Frozen):
     model_config = ConfigDict(extra="ignore")
 
     revision: int | None
-    """That it made; None: it was made before there was a record."""
+    """That it made; None: it was made before there was a record, or is of an evaluation."""
     kind: ChangeKind
     version: Name | None
     """The version that it concerns; None: the product, whatever its version."""
@@ -50,18 +54,49 @@ def record_change(folder: Path, before: ProductState, after: ProductState, *, no
     Raises:
         OSError: if it cannot be written.
     """
-    new = list(_changes_between(before, after, note))
+    add_changes(folder, _changes_between(before, after, note))
+
+
+def add_changes(folder: Path, new: Iterable[StateChange]) -> None:
+    """Add to the record, durably, what is about to be changed; the oldest go beyond `MOST_KEPT`.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
     lines = [one.model_dump_json() for one in (*_recorded(folder), *new)][-MOST_KEPT:]
     replace_file(folder / RECORD_NAME, "".join(f"{line}\n" for line in lines).encode())
 
 
-def read_changes(folder: Path, state: ProductState) -> tuple[StateChange, ...]:
-    """Return what led to this state, the latest first; of before there was a record the activations alone."""
-    made = (one for one in _recorded(folder) if one.revision is not None and one.revision <= state.revision)
+def read_changes(
+    folder: Path, state: ProductState, evaluated: Mapping[str, datetime] | None = None
+) -> tuple[StateChange, ...]:
+    """Return what led to this state, the latest first; of before there was a record the activations alone.
+
+    Args:
+        folder: of the product.
+        state: of the product.
+        evaluated: id of each evaluation beside the bundles -> when it was recorded or removed.
+    """
+    all_recorded = list(_recorded(folder))
+    made = (one for one in all_recorded if one.revision is not None and one.revision <= state.revision)
     recorded = {one.revision: one for one in made}  # of several of one revision the last was made
     known = {one.at for one in recorded.values() if one.kind == "active"}
-    changes = [*_activations(state, known), *recorded.values()]
+    changes = [*_activations(state, known), *recorded.values(), *_evaluations(all_recorded, evaluated or {})]
     return tuple(sorted(changes, key=lambda one: (one.at, one.revision or 0), reverse=True))
+
+
+def _evaluations(recorded: Iterable[StateChange], evaluated: Mapping[str, datetime]) -> Iterator[StateChange]:
+    """Yield the records of evaluations that were made."""
+    of_one: dict[str, list[StateChange]] = {}
+    for change in recorded:
+        if change.kind == "evaluation":
+            of_one.setdefault(str(change.after["evaluation"] or change.before["evaluation"]), []).append(change)
+    for name, changes in of_one.items():
+        for change, following in pairwise(changes):
+            if following.before != change.before or change.before == change.after:
+                yield change
+        if name in evaluated and changes[-1].at <= evaluated[name]:
+            yield changes[-1]
 
 
 def _changes_between(before: ProductState, after: ProductState, note: str) -> Iterator[StateChange]:

@@ -274,7 +274,10 @@ def read_state(folder: Path, product: str) -> ProductState:
 
 
 def write_state(
-    folder: Path, state: ProductState, record: Callable[[ProductState, ProductState], None] | None = None
+    folder: Path,
+    state: ProductState,
+    record: Callable[[ProductState, ProductState], None] | None = None,
+    check: Callable[[], None] | None = None,
 ) -> None:
     """Replace the state on disk, durably.
 
@@ -282,6 +285,7 @@ def write_state(
         folder: of the product.
         state: to write.
         record: called before with the state on disk and the new one, while nobody else can change the product.
+        check: called as the last thing before the state is replaced; what it raises leaves it as it is.
 
     Raises:
         StateConflict: if the state on disk is not of the revision just before `state`'s.
@@ -292,7 +296,7 @@ def write_state(
         before.refuse_other_than(state.revision - 1)
         if record is not None:
             record(before, state)
-        replace_file(folder / STATE_NAME, state.to_bytes())
+        replace_file(folder / STATE_NAME, state.to_bytes(), check)
 
 
 def write_default(folder: Path, product: str, version: str, *, at: AwareDatetime) -> ProductState:

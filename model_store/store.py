@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from copy import copy
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -21,10 +23,11 @@ from model_store.evaluations import (
     MeasuredQuality,
     RecordedEvaluation,
     carry_evaluations,
+    change_of,
     recorded_for,
     write_evaluations,
 )
-from model_store.product_changes import record_change
+from model_store.product_changes import add_changes, record_change
 from model_store.product_state import (
     GateOverrides,
     PicturesWhen,
@@ -43,6 +46,18 @@ SHIPPED_BUNDLES = Path(__file__).parent / "bundles"
 
 class Store(StoreContents):
     """The bundles and product states of one root, over the shipped ones."""
+
+    _check: Callable[[], None] | None = None
+
+    def checked_by(self, check: Callable[[], None]) -> Store:
+        """Return this store for changes that may come too late, as those do that waited for a share that hangs.
+
+        Args:
+            check: called just before a change takes effect; what it raises leaves everything as it is.
+        """
+        checked = copy(self)
+        checked._check = check
+        return checked
 
     def publish(self, folder: Path) -> BundleRef:
         """Verify a bundle, add it in one step, and return it; what is there already is left as it is.
@@ -217,14 +232,14 @@ class Store(StoreContents):
     ) -> RecordedEvaluation:
         """Record what was measured of a bundle, in place of what an earlier evaluation found on the same images.
 
-        It is no change of the product: no verdict depends on it, and the revision stays.
+        The product's changes tell of it; no verdict depends on it, and the revision stays.
 
         Raises:
             EvaluationOfAnother: if it was measured of another bundle.
             OSError: if it cannot be written.
         """
         recorded = recorded_for(ref.hash, measured, by=by, note=note, at=at or datetime.now(UTC))
-        write_evaluations(self._folder(ref.product), [recorded])
+        self._write_evaluation(ref, recorded)
         return recorded
 
     def remove_evaluation(self, ref: BundleRef, evaluation: str, *, by: str, at: datetime | None = None) -> None:
@@ -241,12 +256,21 @@ class Store(StoreContents):
                 f"version {ref.version} of product {ref.product!r} has no evaluation {evaluation!r}: {has}"
             )
         removal = EvaluationRemoval(by=by, at=at or datetime.now(UTC))
-        write_evaluations(self._folder(ref.product), [known[evaluation].model_copy(update={"removed": removal})])
+        self._write_evaluation(ref, known[evaluation].model_copy(update={"removed": removal}))
 
     def own_copy(self, ref: BundleRef) -> BundleRef:
         """Return the bundle in the root, where it may be added to; a shipped one is copied there first."""
         self._keep(ref)
         return self._find(ref.product, ref.version)
+
+    def _write_evaluation(self, ref: BundleRef, new: RecordedEvaluation) -> None:
+        folder = self._folder(ref.product)
+
+        def record() -> None:
+            shown = {one.id: one for one in self.evaluations(ref)}
+            add_changes(folder, [change_of(shown.get(new.id), new, ref.version)])
+
+        write_evaluations(folder, [new], record=record, check=self._check)
 
     def _state_at(self, product: str, revision: int | None) -> ProductState:
         state = self._settle_if_used(product)  # before the change, whose record would leave open what was active
@@ -263,7 +287,7 @@ class Store(StoreContents):
 
     def _written(self, state: ProductState, note: str) -> ProductState:
         folder = self._folder(state.product)
-        write_state(folder, state, partial(record_change, folder, note=note))
+        write_state(folder, state, partial(record_change, folder, note=note), self._check)
         return state
 
     def _verified(self, ref: BundleRef) -> None:

@@ -27,7 +27,7 @@ from model_store.errors import (
     VersionNotInStore,
     nearest,
 )
-from model_store.evaluations import RecordedEvaluation, carry_evaluations, evaluations_of
+from model_store.evaluations import RecordedEvaluation, carry_evaluations, evaluations_of, last_recorded
 from model_store.manifest import VerdictThresholds, check_name
 from model_store.product_changes import StateChange, read_changes
 from model_store.product_state import ProductState, read_state, write_default
@@ -59,7 +59,7 @@ class StoreContents:
         self._shipped, self.keys = shipped, keys
         self._layers = Layers((self.root,) if shipped is None else (self.root, shipped), keys)
         self._was_there = self.root.is_dir()
-        self._records, self._recording = records, threading.Lock()
+        self._records, self._recording = records, dict[str, threading.Lock]()
         self._unrecorded: set[str] = set()
         """Products whose active version could not be recorded: it is said once, not at each image."""
 
@@ -120,7 +120,7 @@ class StoreContents:
         ref = self._active(state)
         if not self._records or product in self._unrecorded or (state.active is not None and not self._is_shipped(ref)):
             return ref
-        with self._recording:
+        with self._recording.setdefault(product, threading.Lock()):
             try:
                 return self._active(self.settle(product))
             except (BundleError, OSError) as error:
@@ -164,7 +164,7 @@ class StoreContents:
         return None if learnt is None or not state.gate_on else state.gate_in_force(ref.version, learnt)
 
     def changes(self, product: str) -> tuple[StateChange, ...]:
-        """Return who changed what of a product and when, the latest first.
+        """Return who changed what of a product and when, the latest first; evaluations of its versions too.
 
         Raises:
             ProductNotInStore: if the product has no usable bundle.
@@ -172,7 +172,18 @@ class StoreContents:
         """
         if not self.versions(product):
             raise self._unknown(product)
-        return read_changes(self._folder(product), self.state(product))
+        evaluated = last_recorded(self._folder(product))
+        times = {name: (one.removed or one).at for name, one in evaluated.items()}
+        return read_changes(self._folder(product), self.state(product), times)
+
+    def removed_evaluations(self, product: str) -> dict[str, RecordedEvaluation]:
+        """Return the product's evaluations that were removed and not recorded again since, by id.
+
+        Raises:
+            OSError: if they cannot be read.
+        """
+        evaluated = last_recorded(self._folder(product))
+        return {name: one for name, one in evaluated.items() if one.removed is not None}
 
     def evaluations(self, ref: BundleRef) -> tuple[RecordedEvaluation, ...]:
         """Return what was measured of a bundle on labelled images, the latest first.

@@ -431,7 +431,7 @@ class TooManyStreams(ServiceError):
 
 
 class TooManyExports(ServiceError):
-    """As many exports of reviewed images are sent as are allowed."""
+    """As many exports of reviewed images are sent as are allowed, or half of them to one API key."""
 
     status, slug, title = HTTPStatus.TOO_MANY_REQUESTS, "too-many-exports", "Too many exports"
     example = "4 exports of reviewed images are sent; the limit is 4: try again when one has ended"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -14,6 +15,7 @@ from starlette.routing import BaseRoute
 from model_store.store import SHIPPED_BUNDLES, Store
 from service.api import page, problems
 from service.api.addresses import HeadMiddleware
+from service.api.bounded_calls import ALL_PRODUCTS
 from service.api.dependencies import Services, authorize, refuse_unknown_query
 from service.api.fleet_state import active_bundles
 from service.api.middleware.abandoned_reads import AbandonedReadMiddleware
@@ -46,7 +48,7 @@ from service.api.routes import (
     statistics,
 )
 from service.api.running_exports import RunningExports
-from service.api.threads import ThreadPools
+from service.api.threads import RememberedOutcome, ThreadPools
 from service.api.uploads.budget import UploadBudget
 from service.api.uploads.decoding import Decoder
 from service.auth.api_keys import KeyCache
@@ -153,7 +155,7 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,  # problems.http_error says it with a body
-        openapi_url="/openapi.json" if settings.docs else None,
+        openapi_url=None,  # docs_page builds the document beside the event loop
         dependencies=[Depends(authorize), Depends(refuse_unknown_query)],
     )
     modules = (*ROUTE_MODULES, *([docs_page] if settings.docs else []), *([page] if settings.page else []))
@@ -162,6 +164,7 @@ def create_app(settings: Settings) -> FastAPI:
     problems.add_handlers(app, routes, retry_after_s=settings.retry_after_s)
     for module in modules:
         app.include_router(module.router)
+    app.state.document = RememberedOutcome[bytes](math.inf)
     app.openapi = lambda: build_document(app, [route for module in ROUTE_MODULES for route in module.router.routes])  # type: ignore[method-assign]
     return app
 
@@ -184,7 +187,7 @@ def _add_middleware(app: FastAPI, settings: Settings, routes: Sequence[BaseRoute
 async def _record_active(services: Services) -> None:
     """Have it recorded which version of each product is active now: see `Store.resolve`."""
     try:
-        await services.threads.bundles.run(active_bundles, services.store)
+        await services.threads.changes.run(ALL_PRODUCTS, math.inf, active_bundles, services.store)
     except OSError as error:
         log.warning("active_versions_not_recorded", reason=str(error))
 

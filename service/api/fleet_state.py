@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 
 from model_store.errors import StoreError
 from model_store.store import Store
+from service.api.bounded_calls import ALL_PRODUCTS
 from service.api.dependencies import Services
 from service.contract import Thresholds
 from service.queue.clock import read_clock
@@ -35,7 +36,7 @@ async def collect_fleet_state(services: Services) -> FleetState:
         _read("redis", read_redis_state(services.redis, settings.pool_names, settings.redis_wait_replicas)),
         _read("clock", read_clock(services.redis)),
         _read("disk", services.threads.probes.run(services.artifacts.disk)),
-        _read("products", services.threads.bundles.run(active_bundles, services.store)),
+        _read("products", services.threads.bundles.run(ALL_PRODUCTS, READ_TIMEOUT_S, active_bundles, services.store)),
     )
     return FleetState(queues or {}, redis, disk, bundles or (), clock)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import ParamSpec, TypeVar
@@ -18,7 +17,7 @@ from starlette.routing import BaseRoute
 from model_store.errors import ProductNotInStore, StoreError
 from model_store.store import Store
 from service.api.addresses import without_slash
-from service.api.dependencies import Services
+from service.api.dependencies import Services, field_names
 from service.auth.scopes import is_submission
 from service.errors import (
     InvalidFields,
@@ -73,7 +72,9 @@ def add_handlers(app: FastAPI, routes: Sequence[BaseRoute], *, retry_after_s: in
 
     async def validation_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        return await refused_by_fastapi(request, InvalidFields.from_validation(error.errors(), _fields_of(request)))
+        return await refused_by_fastapi(
+            request, InvalidFields.from_validation(error.errors(), field_names(request.scope.get("route")))
+        )
 
     async def refused_by_fastapi(request: Request, error: InvalidFields) -> Response:
         if is_submission(request.method, request.url.path):  # refused before `count_rejections` could count it
@@ -124,17 +125,6 @@ def error_body(problem: Problem) -> tuple[str, BaseModel]:
     if problem.instance == "/v2" or problem.instance.startswith("/v2/"):
         return "application/json", InferenceError(error=problem.detail)
     return PROBLEM_JSON, problem
-
-
-def _fields_of(request: Request) -> list[str]:
-    """Return the names of the query parameters and the body's fields that the OpenAPI document gives the call."""
-    document = request.app.openapi()
-    operation = document["paths"].get(getattr(request.scope.get("route"), "path", ""), {})
-    call = operation.get(request.method.lower(), {})
-    in_query = [one["name"] for one in call.get("parameters", ()) if one["in"] == "query"]
-    content = call.get("requestBody", {}).get("content", {}).get("application/json", {})
-    schema = document["components"]["schemas"].get(content.get("schema", {}).get("$ref", "").rpartition("/")[2], {})
-    return [*in_query, *schema.get("properties", {})]
 
 
 def _shown(path: str) -> str:
@@ -200,15 +190,23 @@ def product_error(store: Store, name: str, error: StoreError | ValueError) -> Se
     )
 
 
-async def read_bundles(services: Services, function: Callable[P, T], /, *arguments: P.args, **named: P.kwargs) -> T:
+async def read_bundles(
+    services: Services, about: str, function: Callable[P, T], /, *arguments: P.args, **named: P.kwargs
+) -> T:
     """Return what the function, which reads the store of bundles, returns. It runs in a thread.
+
+    Args:
+        services: of this process.
+        about: the product that it reads, or `ALL_PRODUCTS`.
+        function: reads the store.
+        arguments: of the function, as are `named`.
 
     Raises:
         StorageUnavailable: if it takes longer than some small files ever do: on a share that hangs it would be waited
             for without end.
     """
     try:
-        return await asyncio.wait_for(services.threads.bundles.run(function, *arguments, **named), BUNDLES_ANSWER_S)
+        return await services.threads.bundles.run(about, BUNDLES_ANSWER_S, function, *arguments, **named)
     except TimeoutError as error:
         log.error("store of bundles does not answer", within_s=BUNDLES_ANSWER_S)
         raise _bundles_away() from error

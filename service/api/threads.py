@@ -11,14 +11,15 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, ParamSpec, TypeVar
 
+from service.api.bounded_calls import BoundedCalls
 from service.settings import Settings
+from service.storage.bounded import ask_in_thread
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 IMAGE_THREADS = 16
 """Images that are stored, and as many that are read, at a time: mostly a wait for a disk or an object store."""
-BUNDLE_THREADS = 4
 PROBE_THREADS = 4
 
 
@@ -37,6 +38,11 @@ class ThreadPool:
         self.executor.shutdown(wait=False, cancel_futures=True)
 
 
+async def run_in_own_thread(function: Callable[[], T], name: str) -> T:
+    """Return what the function returns, which runs in a thread of its own. One that hangs keeps no process alive."""
+    return await asyncio.wrap_future(ask_in_thread(function, name))
+
+
 class ThreadPools:
     """The pools of one API process."""
 
@@ -47,8 +53,10 @@ class ThreadPools:
         """Images and pictures that are read from the artifact store, or drawn from what it has."""
         self.previews = ThreadPool("previews", settings.decode_threads)
         """Pictures for screens, which wait for a decoder: whoever reads a stored picture does not wait behind them."""
-        self.bundles = ThreadPool("bundles", BUNDLE_THREADS)
-        """The store of bundles and product states."""
+        self.bundles = BoundedCalls("bundles")
+        """Reading the store of bundles and product states."""
+        self.changes = BoundedCalls("changes")
+        """Changing them: a change that hangs delays no image."""
         self.inference = ThreadPool("inference", settings.decode_threads)
         """Requests and answers of the Open Inference Protocol."""
         self.heavy_inference = ThreadPool("heavy-inference", 1)
@@ -63,7 +71,6 @@ class ThreadPools:
             self.intake,
             self.images,
             self.previews,
-            self.bundles,
             self.inference,
             self.heavy_inference,
             self.probes,

@@ -113,7 +113,7 @@ async def _open_replayer(settings: Settings) -> AsyncIterator[Replayer]:
                 pool_of=settings.pool_of,
                 retry_after_s=settings.retry_after_s,
                 run_on_images=asyncio.to_thread,
-                run_on_bundles=asyncio.to_thread,
+                run_on_bundles=lambda product, call: asyncio.to_thread(call),
             )
 
 

@@ -141,7 +141,7 @@ def gate(
 
 @app.command()
 def changes(product: Product, *, url: ServiceUrl, key: AdminKey = None, as_json: AsJson = False) -> None:
-    """Show who changed a product's active version, thresholds and quality gate, and when; the latest first.
+    """Show who changed a product's active version, thresholds, quality gate or figures, and when; the latest first.
 
     Example: glad thresholds changes bracket
     """

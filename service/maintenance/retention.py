@@ -31,10 +31,13 @@ from service.queue.connection import connect
 from service.queue.results import ACCEPTANCE_FIELDS, acceptance
 from service.settings import Settings
 from service.storage.artifacts import ArtifactStore, ArtifactsUnavailable, StoredInspection
+from service.storage.bounded import ask_in_thread
 
 LOCK_S = 60.0
 """The lock of a sweeper that dies expires after this time."""
 BATCH = 500
+LAST_BATCH_S = 15.0
+"""What a sweep may take to end at a stop; one that takes longer hangs, and ends with its process."""
 MOST_FAILED = 20
 """After this many failed removals in a row the store is to blame, not single files."""
 DAY_S = 86_400
@@ -262,11 +265,11 @@ async def _keep_sweeping(sweeper: Sweeper, every_s: float) -> None:
     while True:
         await asyncio.sleep(every_s)
         # Shielded: a sweep under way ends by its own flag, not halfway through a removal.
-        sweep = asyncio.ensure_future(asyncio.to_thread(sweeper.sweep))
+        sweep = asyncio.wrap_future(ask_in_thread(sweeper.sweep, "sweeper"))
         try:
             swept = await asyncio.shield(sweep)
         except asyncio.CancelledError:
-            await asyncio.wait({sweep})
+            await asyncio.wait({sweep}, timeout=LAST_BATCH_S)
             raise
         except (RedisError, OSError) as error:
             log.warning("artifacts not swept", error=str(error))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import ParamSpec, Protocol, TypeVar
 
 from model_store.errors import StoreError
@@ -33,6 +34,12 @@ class RunInThread(Protocol):
     async def __call__(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
 
 
+class RunOnBundles(Protocol):
+    """Makes a call that reads a product in the store of bundles, and may block, in another thread."""
+
+    async def __call__(self, product: str, call: Callable[[], T], /) -> T: ...
+
+
 @dataclass(frozen=True)
 class Replayer:
     """The parts that a replay needs; the API and `glad queue replay` put them together."""
@@ -46,7 +53,7 @@ class Replayer:
     retry_after_s: int
     run_on_images: RunInThread
     """For calls of the artifact store."""
-    run_on_bundles: RunInThread
+    run_on_bundles: RunOnBundles
     """For calls of the store of bundles."""
 
     async def replay(self, inspection_id: str, by: str | None = None) -> tuple[Job, Submission]:
@@ -62,7 +69,7 @@ class Replayer:
         """
         old = await self._ended(inspection_id)
         content = await self.run_on_images(self._image, old)
-        job = await self.run_on_bundles(self._pinned_anew, old, by, await self.jobs.now())
+        job = await self.run_on_bundles(old.product, partial(self._pinned_anew, old, by, await self.jobs.now()))
         await self.run_on_images(self._keep, job, content)
         submission = await self.jobs.submit(
             job, fingerprint=inspection_id, idempotency_key=inspection_id, client_name=CLIENT

@@ -154,9 +154,10 @@ class BoundedFolder:
         return ask_in_thread(call)
 
 
-def ask_in_thread(call: Callable[[], T]) -> Future[T]:
-    """Begin a call in a thread of its own, and return where its answer will be."""
+def ask_in_thread(call: Callable[[], T], name: str = "artifacts") -> Future[T]:
+    """Begin a call in a thread of its own, of this name, and return where its answer will be."""
     answer: Future[T] = Future()
+    answer.set_running_or_notify_cancel()  # who no longer waits for it cannot cancel it
 
     def ask() -> None:
         try:
@@ -165,5 +166,5 @@ def ask_in_thread(call: Callable[[], T]) -> Future[T]:
             answer.set_exception(error)
 
     # A daemon: one that hangs must not keep the process from ending, as those of an executor would.
-    threading.Thread(target=ask, name="artifacts", daemon=True).start()
+    threading.Thread(target=ask, name=name, daemon=True).start()
     return answer

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from model_store.errors import StateConflict
-from model_store.product_changes import RECORD_NAME, read_changes, record_change
+from model_store.evaluations import change_of, last_recorded, recorded_for, write_evaluations
+from model_store.product_changes import RECORD_NAME, add_changes, read_changes, record_change
 from model_store.product_state import (
     STATE_NAME,
     GateOverrides,
@@ -17,6 +20,7 @@ from model_store.product_state import (
     read_state,
     write_state,
 )
+from tests.support.evaluations import measured_quality
 from tests.support.gates import a_gate
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -55,6 +59,37 @@ def test_a_note_with_a_line_separator_keeps_its_change(tmp_path: Path) -> None:
     state = write(tmp_path, ProductState(product="toy").switch_gate(on=False, by="ann", at=at(0)), "new\u2028lamp")
     state = write(tmp_path, state.switch_gate(on=True, by="bob", at=at(1)))
     assert [(one.by, one.note) for one in read_changes(tmp_path, state)] == [("bob", ""), ("ann", "new\u2028lamp")]
+
+
+def test_an_evaluation_that_was_recorded_as_a_change_and_is_not_there_is_left_out(tmp_path: Path) -> None:
+    def write(minute: int, found: float, by: str, check: Callable[[], None] | None = None) -> None:
+        figures = {"found": {"value": found, "low": 0, "high": 1}}
+        measured = measured_quality("ab" * 32, figures=figures)
+        new = recorded_for("ab" * 32, measured, by=by, at=at(minute))
+        known = last_recorded(tmp_path).get(new.id)
+        change = change_of(known, new, "1")
+        write_evaluations(tmp_path, [new], record=lambda: add_changes(tmp_path, [change]), check=check)
+
+    def refuse() -> None:
+        raise OSError("no space left on the device")
+
+    def told() -> list[tuple[str, object, object]]:
+        times = {name: one.at for name, one in last_recorded(tmp_path).items()}
+        found = read_changes(tmp_path, ProductState(product="toy"), times)
+        return [(one.by, one.before["found"], one.after["found"]) for one in found]
+
+    for minute, check, by in (
+        (0, refuse, "ann"),
+        (1, None, "bob"),
+        (2, refuse, "cem"),
+        (3, None, "dee"),
+        (4, refuse, "eva"),
+    ):
+        with suppress(OSError):
+            write(minute, minute / 10, by, check)
+        if minute == 0:
+            assert told() == []
+    assert told() == [("dee", 0.1, 0.3), ("bob", None, 0.1)]
 
 
 def test_a_change_that_was_recorded_and_not_made_is_left_out(tmp_path: Path) -> None:

@@ -232,6 +232,30 @@ def test_evaluations_stand_beside_the_yardstick_in_honest_words_and_are_removed_
     assert (back["by"], back["note"]) == ("A. Meier", "new lamp")
 
 
+def test_recorded_figures_stand_in_the_changes_and_undo_takes_them_away_and_back(
+    open_page: Opener, service: EmbeddedService
+) -> None:
+    url = f"{service.url}{URL}/versions/1/evaluations"
+    record = measured_quality(shown(service)["active"]["hash"]).model_dump(mode="json", exclude_none=True)
+    httpx.post(url, json={**record, "by": "ann", "note": "new lamp"}).raise_for_status()
+    page = open_product(open_page)
+    latest = section(page, "Changes").get_by_role("listitem").first
+    expect(latest).to_contain_text("Version 1, figures on “plant” recorded: ")
+    expect(latest).to_contain_text("(image AUROC) 97%, Bad parts that FAIL 81%, ")
+    expect(latest).to_contain_text(re.compile("ann, .* · new lamp"))
+    latest.get_by_role("button", name="Undo").click()
+    expect(page.get_by_role("dialog")).to_contain_text("No verdict changes:Version 1, figures on “plant” removed")
+    agree(page, "Undo")
+    expect(latest).to_contain_text("Version 1, figures on “plant” removed: ")
+    assert httpx.get(url).json()["evaluations"] == []
+    latest.get_by_role("button", name="Undo").click()
+    agree(page, "Undo", person=None)
+    expect(page.locator(".evaluation")).to_contain_text("97% (95% to 98.5%)")
+    [back] = httpx.get(url).json()["evaluations"]
+    assert (back["by"], back["note"]) == ("A. Meier", "new lamp")
+    expect(section(page, "Changes").get_by_role("button", name="Undo")).to_have_count(1)  # of what was done last
+
+
 def test_the_sample_product_states_its_own_figures_on_a_fresh_installation(open_page: Opener) -> None:
     shipped = open_page("/products/bracket").locator(".evaluation").filter(has_text="rendered brackets")
     expect(shipped).to_contain_text("100 good and 180 defective images")

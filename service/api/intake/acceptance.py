@@ -116,7 +116,7 @@ async def accept_image(
     Raises:
         ServiceError: if the image is refused. Only after a QueueUnavailable may it have been accepted all the same.
     """
-    pinned = await read_bundles(services, pin_product, services.store, product)
+    pinned = await read_bundles(services, product, pin_product, services.store, product)
     given = _read_fields(upload.fields)
     fields = given if origin is None else _with_defaults(upload.fields, origin)
     pool = services.settings.pool_of(product)

@@ -299,7 +299,7 @@ async def _active(services: Services, model: str) -> str:
         UnknownProduct: if there is no such product.
         ProductUnusable: if it has no usable bundle.
     """
-    pinned = await read_bundles(services, pin_product, services.store, model)
+    pinned = await read_bundles(services, model, pin_product, services.store, model)
     return pinned.bundle.version
 
 

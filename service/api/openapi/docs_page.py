@@ -1,4 +1,4 @@
-"""The page at /docs, which shows the OpenAPI document and makes calls.
+"""The OpenAPI document at /openapi.json, and the page at /docs, which shows it and makes calls.
 
 Script, style and icon come from the package fastapi-offline, which holds Swagger UI: the page works without internet.
 """
@@ -11,9 +11,11 @@ import re
 from importlib.resources import files
 from typing import Annotated
 
-from fastapi import APIRouter, HTTPException, Path
+from fastapi import APIRouter, HTTPException, Path, Request
 from fastapi.openapi.docs import get_swagger_ui_html
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
+
+from service.api.threads import RememberedOutcome, run_in_own_thread
 
 SCRIPT, STYLE, ICON = "swagger-ui-bundle.js", "swagger-ui.css", "favicon.png"
 MEDIA_TYPES = {SCRIPT: "text/javascript", STYLE: "text/css", ICON: "image/png"}
@@ -21,6 +23,18 @@ FILES = frozenset(f"/docs/{name}" for name in MEDIA_TYPES)
 """The paths that the page loads."""
 
 router = APIRouter(include_in_schema=False)
+
+
+@router.get("/openapi.json")
+async def openapi(request: Request) -> Response:
+    """Return the OpenAPI document.
+
+    Building it takes half a second: that is done once, in a thread, so that other calls are answered meanwhile.
+    """
+    app = request.app
+    made: RememberedOutcome[bytes] = app.state.document
+    content = await made.get(lambda: run_in_own_thread(lambda: bytes(JSONResponse(app.openapi()).body), "openapi"))
+    return Response(content, media_type=JSONResponse.media_type)
 
 
 @router.get("/docs")

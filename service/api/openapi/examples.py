@@ -264,10 +264,22 @@ SCORES: dict[str, Any] = {
         {"from": 1.36, "to": 4.02, "pass": 0, "review": 0, "fail": 14, "ok": 0, "defect": 9, "calibration": 0},
     ],
 }
+_FIGURES = {"image_auroc": 0.97, "pixel_auroc": 0.99, "pro": 0.9, "found": 0.81, "false_rejects": 0.012}
 PRODUCT_CHANGES: dict[str, Any] = {
     "product": "bracket",
     "revision": 4,
     "changes": [
+        {
+            "revision": None,
+            "kind": "evaluation",
+            "version": "2",
+            "before": dict.fromkeys(("evaluation", "data", *_FIGURES)),
+            "after": {"evaluation": "3f9a0c52d1e84b77", "data": "plant set, week 48", **_FIGURES},
+            "by": "a.meier",
+            "at": "2026-11-23T09:02:11.480Z",
+            "note": "",
+            "evaluation": None,
+        },
         {
             "revision": 4,
             "kind": "thresholds",
@@ -277,7 +289,8 @@ PRODUCT_CHANGES: dict[str, Any] = {
             "by": "a.meier",
             "at": "2026-11-23T08:15:30.120Z",
             "note": "too many false alarms",
-        }
+            "evaluation": None,
+        },
     ],
 }
 BUNDLE: dict[str, Any] = {

@@ -251,7 +251,7 @@ SCORES_RESPONSES: Responses = {
 }
 CHANGES_RESPONSES: Responses = {
     200: json_response(examples.PRODUCT_CHANGES, headers=ETAG),
-    **responses_for("/v1/products/bracket/changes", *PRODUCT_ERRORS),
+    **responses_for("/v1/products/bracket/changes", *PRODUCT_ERRORS, errors.StorageUnavailable),
 }
 REPORT_RESPONSES: Responses = {
     200: {"description": "The page", "content": {"text/html": {"schema": {"type": "string"}}}},

@@ -71,7 +71,7 @@ async def batch(
     item names an `idempotency_key` of its own.
     """
     with count_rejections(services):
-        await read_bundles(services, pin_product, services.store, product)
+        await read_bundles(services, product, pin_product, services.store, product)
         images = _split(await services.decoder.read_batch(request, MAX_IMAGES), idempotency_key)
     answer = BatchAnswer(items=await _submit_all(services, caller, product, images, request.url.path))
     return Response(answer.model_dump_json(), 202, media_type="application/json")

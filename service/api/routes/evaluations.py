@@ -19,7 +19,7 @@ from model_store.evaluations import MeasuredQuality, QualityFigures, RecordedEva
 from model_store.store import BundleRef, Store
 from service.api.dependencies import CallerDep, ProductPath, ServicesDep, VersionPath
 from service.api.openapi import operations as documents
-from service.api.routes.product_changes import use_store
+from service.api.routes.product_changes import change_store, use_store
 from service.contract import Note, VisibleText
 from service.errors import InvalidFields
 
@@ -84,7 +84,7 @@ async def record(
     def change(store: Store) -> RecordedEvaluation:
         return store.record_evaluation(store.resolve(product, version), measured, by=by, note=note)
 
-    recorded = await use_store(services, product, change)
+    recorded = await change_store(services, product, change)
     log.info("evaluation recorded", product=product, version=version, evaluation=recorded.id, by=by)
     return evaluation_view(recorded)
 
@@ -110,7 +110,7 @@ async def remove(
     def change(store: Store) -> None:
         store.remove_evaluation(store.resolve(product, version), evaluation, by=author)
 
-    await use_store(services, product, change)
+    await change_store(services, product, change)
     log.info("evaluation removed", product=product, version=version, evaluation=evaluation, by=author)
     return Response(status_code=204)
 

@@ -20,9 +20,11 @@ from pydantic import BaseModel
 from redis.exceptions import RedisError
 
 from glad_client.answers import HealthCheck, Readiness
+from service.api.bounded_calls import ALL_PRODUCTS
 from service.api.dependencies import Services, ServicesDep
 from service.api.fleet_state import collect_fleet_state
 from service.api.openapi import operations as documents
+from service.api.problems import BUNDLES_ANSWER_S
 from service.api.threads import RememberedOutcome
 from service.contract import DEFAULT_POOL
 from service.queue.clock import read_clock
@@ -71,7 +73,11 @@ async def ready(services: ServicesDep, response: Response) -> Readiness:
         _checked(services, "durability", lambda: _check_durability(services), required=False),
         _checked(services, "clock", lambda: _check_clock(services), required=False),
         _checked(services, "artifacts", lambda: services.threads.probes.run(_check_artifacts, services)),
-        _checked(services, "products", lambda: services.threads.probes.run(_check_products, services)),
+        _checked(
+            services,
+            "products",
+            lambda: services.threads.bundles.run(ALL_PRODUCTS, BUNDLES_ANSWER_S, _check_products, services),
+        ),
         _checked(services, "worker", lambda: _check_worker(services), required=False),
     )
     checks = {

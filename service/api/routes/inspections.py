@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
@@ -21,7 +22,7 @@ from service.api.intake.acceptance import Accepted, InspectionFields, accept_ima
 from service.api.intake.capacity import capacity_error
 from service.api.openapi import operations as documents
 from service.api.openapi.bodies import submit_body
-from service.api.problems import queue_unavailable, unknown_inspection
+from service.api.problems import queue_unavailable, read_bundles, unknown_inspection
 from service.contract import Result, Text, parse_inspection_id, waiting_result
 from service.queue.admission import ACCEPTED, Admission
 from service.queue.dead_letters import DeadLetters
@@ -99,7 +100,7 @@ async def replay(
         pool_of=services.settings.pool_of,
         retry_after_s=services.settings.retry_after_s,
         run_on_images=services.threads.images.run,
-        run_on_bundles=services.threads.bundles.run,
+        run_on_bundles=partial(read_bundles, services),
     )
     try:
         job, submission = await replayer.replay(inspection_id, caller.author(by))

@@ -15,7 +15,7 @@ from model_store.store import BundleRef, Store
 from service.api.dependencies import CallerDep, ProductPath, ServicesDep
 from service.api.openapi import operations as documents
 from service.api.routes.distributions import LARGEST_THRESHOLD
-from service.api.routes.product_changes import IfMatch, set_etag, state_before_change, use_store
+from service.api.routes.product_changes import IfMatch, change_store, set_etag, state_before_change, use_store
 from service.api.routes.stored_results import MAX_COMPARED
 from service.api.routes.threshold_effect import preview_effect
 from service.contract import NotBool, Note, Thresholds, VisibleText
@@ -90,7 +90,7 @@ async def activate(
             return store.roll_back(product, by=by, note=note, revision=revision)
         return store.activate(product, fields.version, by=by, note=note, revision=revision)
 
-    state = await use_store(services, product, change)
+    state = await change_store(services, product, change)
     set_etag(response, state.revision)
     log.info(
         "version activated",
@@ -132,7 +132,7 @@ async def thresholds(
         by, note = caller.author(fields.by), fields.note or ""
         # The overrides were merged into this revision: a change made since then is not written over.
         revision = state.revision
-        state = await use_store(
+        state = await change_store(
             services,
             product,
             lambda store: store.override(product, ref.version, overrides, by=by, note=note, revision=revision),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable
 from typing import Annotated, TypeVar
 
@@ -12,8 +13,9 @@ from fastapi import Header, Response
 from model_store import errors as store_errors
 from model_store.product_state import ProductState
 from model_store.store import Store
+from service.api import problems
 from service.api.dependencies import Services
-from service.api.problems import product_error
+from service.api.problems import BUNDLES_RETRY_S, product_error, read_bundles
 from service.errors import (
     InvalidFields,
     PreconditionFailed,
@@ -26,6 +28,9 @@ from service.errors import (
 )
 
 T = TypeVar("T")
+
+VERIFIED_BYTES_PER_S = 10_000_000
+"""A slow share reads as much: a change has the time for the largest version besides that of a small file."""
 
 IfMatch = Annotated[
     str | None,
@@ -67,7 +72,7 @@ def _revisions(if_match: str) -> set[str]:
 
 
 async def use_store(services: Services, product: str, action: Callable[[Store], T]) -> T:
-    """Return what the action, which reads or changes this product in the store, returns. It runs in a thread.
+    """Return what the action, which reads this product in the store, returns. It runs in a thread.
 
     Raises:
         UnknownProduct: if the store has no such product.
@@ -77,10 +82,49 @@ async def use_store(services: Services, product: str, action: Callable[[Store], 
         ProductUnusable: if the product has no usable bundle.
         VersionUnusable: if the version is broken or not calibrated, or there is none to go back to.
         StateChanged: if another call changed the product at the same time.
-        StorageUnavailable: if the product's state cannot be written.
+        StorageUnavailable: if the store does not answer, or the product's state cannot be read or written.
     """
+    return await read_bundles(services, product, _answered, services, services.store, product, action)
+
+
+async def change_store(services: Services, product: str, action: Callable[[Store], T]) -> T:
+    """Return what the action, which changes this product in the store, returns. It runs in a thread.
+
+    Raises:
+        ServiceError: as `use_store`.
+        StorageUnavailable: if the store does not answer. What the action still does then takes no effect.
+    """
+    limit_s = await use_store(services, product, lambda store: change_limit_s(store, product))
+    given_up = threading.Event()
+
+    def refuse_late() -> None:
+        if given_up.is_set():
+            raise TimeoutError("nobody waits for this change any more")
+
+    store = services.store.checked_by(refuse_late)
     try:
-        return await services.threads.bundles.run(action, services.store)
+        return await services.threads.changes.run(product, limit_s, _answered, services, store, product, action)
+    except TimeoutError as error:
+        log.error("change not made: the store of bundles does not answer", product=product, within_s=limit_s)
+        raise StorageUnavailable(
+            "the store of bundles does not answer: the change was most likely not made; look at the product again "
+            "before you repeat it",
+            retry_after_s=BUNDLES_RETRY_S,
+        ) from error
+    finally:
+        given_up.set()
+
+
+def change_limit_s(store: Store, product: str) -> float:
+    """Return the seconds that a change of the product may take: an activation reads every file of a version."""
+    sizes = [sum(file.bytes for file in ref.manifest.files.values()) for ref in store.versions(product)]
+    return problems.BUNDLES_ANSWER_S + max(sizes, default=0) / VERIFIED_BYTES_PER_S
+
+
+def _answered(services: Services, store: Store, product: str, action: Callable[[Store], T]) -> T:
+    """Return what the action returns, with the store's errors as answers of the service. Blocks."""
+    try:
+        return action(store)
     except store_errors.VersionNotInStore as error:
         raise UnknownVersion(str(error)) from error
     except store_errors.EvaluationNotInStore as error:
@@ -92,7 +136,7 @@ async def use_store(services: Services, product: str, action: Callable[[Store], 
     except (store_errors.BrokenBundle, store_errors.NotCalibrated, store_errors.NothingToRollBack) as error:
         raise _version_error(product, error) from error
     except (store_errors.StoreError, ValueError) as error:
-        raise product_error(services.store, product, error) from error
+        raise product_error(store, product, error) from error
     except OSError as error:
         log.error("product state not written", product=product, error=str(error))
         raise StorageUnavailable(

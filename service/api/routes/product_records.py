@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 
 from fastapi import APIRouter, Response
 from fastapi.responses import HTMLResponse
 
 from glad_client.product_answers import ProductChange, ProductChanges
+from model_store.evaluations import RecordedEvaluation
 from model_store.manifest import REPORT_PAGE
+from model_store.product_changes import StateChange
 from model_store.store import BundleRef, Store
 from service.api.dependencies import ProductPath, ServicesDep, VersionPath
 from service.api.openapi import operations as documents
+from service.api.routes.evaluations import evaluation_view
 from service.api.routes.product_changes import set_etag, use_store
 from service.errors import UnknownReport
 
@@ -29,13 +33,18 @@ async def changes(services: ServicesDep, response: Response, product: ProductPat
 
     Sending the values of `before` with the call that made a change undoes it: `PUT …/active` with its `version`,
     `PATCH …/thresholds` and `PATCH …/gate` (as `limits`) with the change's `version`, `PUT …/gate` with `on`.
-    Activations of before changes were recorded are listed too.
+    `DELETE …/evaluations/{evaluation}` undoes that an evaluation was recorded where none was, and recording the
+    change's `evaluation` again that one was removed. Activations of before changes were recorded are listed too.
     """
-    state = await use_store(services, product, lambda store: store.state(product))
-    recorded = await use_store(services, product, lambda store: store.changes(product))
-    set_etag(response, state.revision)
-    listed = [ProductChange.model_validate(one, from_attributes=True) for one in recorded]
-    return ProductChanges(product=product, revision=state.revision, changes=listed)
+
+    def read(store: Store) -> ProductChanges:
+        state, removed = store.state(product), store.removed_evaluations(product)
+        changes = [_change_view(one, removed) for one in store.changes(product)]
+        return ProductChanges(product=product, revision=state.revision, changes=changes)
+
+    listed = await use_store(services, product, read)
+    set_etag(response, listed.revision)
+    return listed
 
 
 @router.get(
@@ -52,6 +61,14 @@ async def report(services: ServicesDep, product: ProductPath, version: VersionPa
     content = await use_store(services, product, lambda store: _report(store, store.resolve(product, version)))
     headers = {"Content-Security-Policy": REPORT_POLICY, "X-Frame-Options": "SAMEORIGIN"}
     return HTMLResponse(content, headers=headers)
+
+
+def _change_view(change: StateChange, removed: Mapping[str, RecordedEvaluation]) -> ProductChange:
+    view = ProductChange.model_validate(change, from_attributes=True)
+    gone = removed.get(str(change.before["evaluation"])) if change.kind == "evaluation" else None
+    if gone is None or gone.removed is None or gone.removed.at != change.at:
+        return view
+    return view.model_copy(update={"evaluation": evaluation_view(gone)})
 
 
 def report_link(ref: BundleRef) -> str | None:

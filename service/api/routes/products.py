@@ -9,6 +9,7 @@ from model_store.errors import StoreError
 from model_store.manifest import Calibration
 from model_store.promise import exact, is_proven, least_for_one_draw, promise
 from model_store.store import BundleRef, Store
+from service.api.bounded_calls import ALL_PRODUCTS
 from service.api.dependencies import ProductPath, ServicesDep
 from service.api.openapi import operations as documents
 from service.api.problems import product_error, read_bundles
@@ -24,7 +25,7 @@ router = APIRouter(tags=["products"])
 @router.get("/v1/products", summary="List the products", responses=documents.PRODUCTS_RESPONSES)
 async def products(services: ServicesDep) -> ProductList:
     """Return every product that has a usable bundle."""
-    return await read_bundles(services, _list, services.store)
+    return await read_bundles(services, ALL_PRODUCTS, _list, services.store)
 
 
 @router.get("/v1/products/{product}", summary="Describe a product", responses=documents.PRODUCT_RESPONSES)
@@ -38,7 +39,7 @@ async def product(
     The `ETag` is the product's revision: sent as `If-Match` with a change, it keeps that change from overwriting
     another one.
     """
-    view = await read_bundles(services, _describe, services.store, product)
+    view = await read_bundles(services, product, _describe, services.store, product)
     set_etag(response, view.revision)
     return view
 

@@ -17,7 +17,7 @@ from model_store.store import BundleRef, Store
 from service.api.dependencies import CallerDep, ProductPath, ServicesDep
 from service.api.openapi import operations as documents
 from service.api.routes.gate_effect import gate_effect
-from service.api.routes.product_changes import IfMatch, set_etag, state_before_change, use_store
+from service.api.routes.product_changes import IfMatch, change_store, set_etag, state_before_change, use_store
 from service.api.routes.stored_results import MAX_COMPARED
 from service.contract import NotBool, Note, VisibleText
 from service.errors import InvalidFields, VersionUnusable
@@ -104,7 +104,7 @@ async def switch(
         return store.switch_gate(product, on=fields.on, by=by, note=note, revision=revision)
 
     ref = await use_store(services, product, lambda store: store.resolve(product))
-    state = await use_store(services, product, change)
+    state = await change_store(services, product, change)
     set_etag(response, state.revision)
     log.info("quality gate switched", product=product, on=fields.on, by=by, key=caller.key_name, note=note)
     return gate_view(ref, state)
@@ -144,7 +144,7 @@ async def limits(
     effect = await gate_effect(services, ref, after, last)
     if not preview:
         by, note, revision = caller.author(fields.by), fields.note or "", state.revision
-        state = await use_store(
+        state = await change_store(
             services,
             product,
             lambda store: store.limit_gate(product, ref.version, chosen, by=by, note=note, revision=revision),

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.types import Receive, Scope, Send
 
 from glad_client.fields import Name, Timestamp
-from service.api.dependencies import Services, ServicesDep
+from service.api.dependencies import CallerDep, Services, ServicesDep
 from service.api.openapi import operations as documents
 from service.api.routes.artifacts import PIECE_BYTES
 from service.contract import IMAGE, Result
@@ -64,7 +64,7 @@ class ExportQuery(BaseModel):
     response_class=StreamingResponse,
     responses=documents.EXPORT_RESPONSES,
 )
-async def export(services: ServicesDep, query: Annotated[ExportQuery, Query()]) -> StreamingResponse:
+async def export(services: ServicesDep, caller: CallerDep, query: Annotated[ExportQuery, Query()]) -> StreamingResponse:
     """Return a ZIP file with a data folder that training and evaluation read, as `glad reviews export` makes it.
 
     Images are read a piece at a time, so that the size of the file costs no memory. An image that cannot be had, such
@@ -81,18 +81,18 @@ async def export(services: ServicesDep, query: Annotated[ExportQuery, Query()]) 
         "Content-Disposition": f'attachment; filename="{query.product}-reviews.zip"',
         "Cache-Control": "no-store",
     }
-    return _Export(services, _zip(services, query), media_type="application/zip", headers=headers)
+    return _Export(services, caller.id, _zip(services, query), media_type="application/zip", headers=headers)
 
 
 class _Export(StreamingResponse):
     """An export that counts from its first byte to its last, or until its client leaves."""
 
-    def __init__(self, services: Services, content: AsyncIterator[bytes], **options: Any) -> None:
+    def __init__(self, services: Services, key: str, content: AsyncIterator[bytes], **options: Any) -> None:
         super().__init__(content, **options)
-        self._services = services
+        self._services, self._key = services, key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._services.exports.running(self._services.settings.retry_after_s):
+        with self._services.exports.running(self._key, self._services.settings.retry_after_s):
             await super().__call__(scope, receive, send)
 
 

@@ -49,7 +49,7 @@ class ReviewPlanFields(ReviewPlanSettings):
 )
 async def plan(services: ServicesDep, product: ProductPath) -> ReviewPlan:
     """Return the product's review plan, and those before it. One that was never set draws no image."""
-    pinned = await read_bundles(services, pin_product, services.store, product)
+    pinned = await read_bundles(services, product, pin_product, services.store, product)
     return await services.review_plans.show(pinned.bundle.product)
 
 
@@ -64,7 +64,7 @@ async def put_plan(
     Whether an image belongs to the audit is drawn when it is accepted, by its id alone, and kept with the probability
     in force then: a plan that is changed later changes no draw. All settings are replaced; earlier plans are kept.
     """
-    pinned = await read_bundles(services, pin_product, services.store, product)
+    pinned = await read_bundles(services, product, pin_product, services.store, product)
     name = pinned.bundle.product
     settings = ReviewPlanSettings.model_validate(fields.model_dump(exclude={"by"}))
     change = await services.review_plans.set(name, settings, caller.author(fields.by), await services.jobs.now())

@@ -80,7 +80,7 @@ async def put(services: ServicesDep, caller: CallerDep, station: StationPath, fi
     Images that were accepted before stay as they are. All settings are replaced, but for a hold and a takt that the
     call does not name: a changeover does not lift them. Every change is kept, with its time and its author.
     """
-    await read_bundles(services, pin_product, services.store, fields.product)
+    await read_bundles(services, fields.product, pin_product, services.store, fields.product)
     given = StationSettings.model_validate(fields.model_dump(exclude={"by"}))
     kept = {name for name in ("hold", "takt_ms") if name not in fields.model_fields_set}
 

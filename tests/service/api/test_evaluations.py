@@ -53,6 +53,36 @@ async def test_an_evaluation_is_recorded_shown_with_its_version_and_removed(api:
     assert (again.status_code, again.json()["type"]) == (404, "urn:glad:problem:unknown-evaluation")
 
 
+async def test_who_recorded_and_removed_which_figures_stands_in_the_changes_and_can_be_undone(api: Running) -> None:
+    revision = (await api.http.get(TOY)).json()["revision"]
+    first = (await api.http.post(EVALUATIONS, json={**record_of(api), "by": "ann", "note": "new lamp"})).json()
+    better = record_of(api, figures={"found": {"value": 0.9, "low": 0.8, "high": 0.95}})
+    await api.http.post(EVALUATIONS, json={**better, "by": "bob"})
+    await api.http.delete(f"{EVALUATIONS}/{first['id']}", params={"by": "cem"})
+    listed = (await api.http.get(f"{TOY}/changes")).json()
+    assert listed["revision"] == revision, "no verdict depends on it"
+    removed, measured, recorded, first_active = listed["changes"]
+    assert first_active["kind"] == "active"
+    told = [(one["kind"], one["version"], one["revision"], one["by"], one["note"]) for one in listed["changes"][:3]]
+    assert told == [
+        ("evaluation", "1", None, "cem", ""),
+        ("evaluation", "1", None, "bob", ""),
+        ("evaluation", "1", None, "ann", "new lamp"),
+    ]
+    assert set(recorded["before"].values()) == set(removed["after"].values()) == {None}
+    assert (recorded["after"]["evaluation"], recorded["after"]["data"]) == (first["id"], "plant")
+    assert (recorded["after"]["image_auroc"], recorded["after"]["found"]) == (0.97, 0.81)
+    assert recorded["at"] == first["at"]
+    assert measured["before"] == recorded["after"]
+    assert (measured["after"]["found"], measured["after"]["image_auroc"]) == (0.9, None)
+    assert removed["before"] == measured["after"]
+    assert [one["evaluation"] for one in (measured, recorded)] == [None, None]
+    again = {name: removed["evaluation"][name] for name in ("bundle", "data", "figures", "measured")}
+    assert (await api.http.post(EVALUATIONS, json=again)).status_code == 201
+    latest, removed, *_ = (await api.http.get(f"{TOY}/changes")).json()["changes"]
+    assert (latest["after"], removed["evaluation"]) == (measured["after"], None)
+
+
 async def test_measuring_the_same_images_again_replaces_and_another_data_set_is_added(api: Running) -> None:
     for data, by in (("a", "ann"), ("b", "ann"), ("a", "bob")):
         await api.http.post(EVALUATIONS, json={**record_of(api, data=data), "by": by})

@@ -22,6 +22,8 @@ from glad_client.client import Client
 from glad_client.results import Decision, Result
 from glad_client.reviews import ReviewPlanSettings
 from service.api.running_exports import MOST_EXPORTS
+from service.auth.api_keys import KeyStore
+from service.auth.scopes import Scope
 from service.cli.reviews import app
 from service.queue import keys
 from service.settings import Settings
@@ -291,6 +293,25 @@ def test_so_many_exports_are_sent_at_a_time_and_one_that_is_left_makes_room(serv
         assert (refused.status_code, refused.json()["type"]) == (429, "urn:glad:problem:too-many-exports")
         assert int(refused.headers["retry-after"]) > 0
     eventually(lambda: httpx.get(url, params=query).status_code == 200)
+
+
+def test_one_key_has_at_most_half_of_the_exports(service: Client, client: redis.Redis) -> None:
+    review(service, service.inspect("toy", more_than_a_connection_holds()), "ok")
+    misused, other = ({"X-API-Key": KeyStore(client).create(name, [Scope.READ])} for name in ("misused", "other"))
+    url, query = f"{service.url}/v1/reviews/export.zip", {"product": "toy"}
+    eventually(lambda: httpx.get(f"{service.url}/v1/history").status_code == 401)  # it has seen that there are keys
+    with ExitStack() as stack:
+        http = stack.enter_context(httpx.Client(params=query))
+        for key in (misused, other):
+            running = [stack.enter_context(http.stream("GET", url, headers=key)) for _ in range(3)]
+            assert [one.status_code for one in running] == [200, 200, 429]
+            refused = json.loads(running[2].read())
+            assert (refused["type"], "half of the 4" in refused["detail"]) == (
+                "urn:glad:problem:too-many-exports",
+                True,
+            )
+            assert int(running[2].headers["retry-after"]) > 0
+    eventually(lambda: httpx.get(url, params=query, headers=misused).status_code == 200)
 
 
 def test_the_summary_is_told_in_words(service: Client) -> None:

@@ -15,10 +15,12 @@ import redis
 import uuid6
 
 from model_store.files import hidden_sibling
+from service.maintenance import retention
 from service.maintenance.retention import ArtifactLimits, Sweeper, Swept
 from service.queue import keys
 from service.queue.jobs import JobQueue
 from service.queue.submitter import JobSubmitter
+from service.settings import Settings
 from service.storage.artifacts import ArtifactNotFound, ArtifactStore, ArtifactsUnavailable, StoredInspection
 from tests.service.conftest import Running, StartApp
 from tests.support.line import make_job, picture, result_of
@@ -282,6 +284,32 @@ async def test_the_api_sweeps_in_the_background(
     accepted = (await running.http.post("/v1/products/toy/inspections", content=picture())).json()["id"]
     await asyncio.to_thread(eventually, lambda: old.split("/")[1] not in left(store))
     assert left(store) == {accepted}
+
+
+async def test_the_api_stops_while_a_sweep_hangs(
+    client: redis.Redis, shared_redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "LAST_BATCH_S", 0.2)
+    asked, answers = threading.Event(), threading.Event()
+
+    class Hanging(ArtifactStore):
+        def days(self) -> list[str]:
+            asked.set()
+            answers.wait(30)
+            return []
+
+    async def run_and_stop() -> None:
+        settings = Settings(redis_url=shared_redis.url, data_dir=tmp_path, sweep_every_s=0.05)
+        async with retention.sweeping(settings, shared_redis.url, Hanging(tmp_path)):
+            await asyncio.to_thread(asked.wait)
+
+    stopping = asyncio.create_task(run_and_stop())
+    try:
+        stopped, _ = await asyncio.wait({stopping}, timeout=10)
+        assert stopped, "it waits for the sweep"
+    finally:
+        answers.set()
+        await stopping
 
 
 def test_what_is_kept_is_looked_at_one_by_one_and_the_day_may_change_meanwhile(tmp_path: Path) -> None:

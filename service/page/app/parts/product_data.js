@@ -71,12 +71,12 @@ export function usePreview(path, body) {
 }
 
 /**
- * Ask, and make a change of a product if it is still at this revision.
+ * Ask, and make a change of a product if it is still at this revision; of its evaluations at any, because they make none.
  * @param {object} change
  * @param {{title: string, text?: any, action: string, isDangerous?: boolean}} change.question
- * @param {"PUT" | "PATCH"} change.method
+ * @param {"PUT" | "PATCH" | "POST" | "DELETE"} change.method
  * @param {string} change.path
- * @param {Record<string, unknown>} change.body
+ * @param {Record<string, unknown> | null} change.body null: the call takes none
  * @param {number} change.revision
  * @returns {Promise<boolean>} whether it was made; throws Problem if it was refused
  */
@@ -84,7 +84,8 @@ export async function changeProduct({ question, method, path, body, revision }) 
   if (!(await confirmChange(question))) return false;
   const by = await askPerson();
   if (by === null) return false;
-  await api.send(method, path, { ...body, by }, { headers: { "If-Match": `"${revision}"` } });
+  if (body === null) await api.send(method, withQuery(path, { by }));
+  else await api.send(method, path, { ...body, by }, { headers: { "If-Match": `"${revision}"` } });
   return true;
 }
 

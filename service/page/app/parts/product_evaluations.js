@@ -12,7 +12,7 @@ import { productPath, refusalText } from "./product_data.js";
 /** @typedef {"better" | "worse" | "not_better"} Comparison */
 
 /** Figures of an evaluation, in the order of the page: the key of their text -> their name in the interface. */
-const ROWS = /** @type {Record<string, string>} */ ({
+export const FIGURES = /** @type {Record<string, string>} */ ({
   ranking: "image_auroc",
   found: "found",
   rejected: "false_rejects",
@@ -103,7 +103,7 @@ function Measured({ evaluation, onRemove }) {
 
 /** @param {{figures: Figures, yardstick: Figures | null, differences: Figures | null}} props */
 function FigureTable({ figures, yardstick, differences }) {
-  const rows = Object.entries(ROWS)
+  const rows = Object.entries(FIGURES)
     .map(([text, name]) => ({ text, own: figures[name], other: yardstick?.[name], difference: differences?.[name] }))
     .filter((row) => row.own)
     .map((row) => ({ ...row, comparison: compared(row) }));
