@@ -34,6 +34,8 @@ from service.queue import keys
 KEY_PATTERN = re.compile(r"glad_([0-9a-f]{12})_([0-9a-f]{48})")
 REFRESH_S = 2.0
 READ_TIMEOUT_S = 1.0
+FIRST_READ_TIMEOUT_S = 5.0
+"""While no keys are known: every call would be refused, at the start of a process that is busy with its first ones."""
 _NO_DIGEST = "0" * 64
 
 log = structlog.get_logger(__name__)
@@ -190,8 +192,9 @@ class KeyCache:
         return self._ring
 
     async def _read(self) -> None:
+        limit_s = FIRST_READ_TIMEOUT_S if self._ring is None else READ_TIMEOUT_S
         try:
-            stored = await asyncio.wait_for(cast("Any", self._redis.hgetall(keys.API_KEYS)), READ_TIMEOUT_S)
+            stored = await asyncio.wait_for(cast("Any", self._redis.hgetall(keys.API_KEYS)), limit_s)
             self._ring = KeyRing(parse_keys(stored), any_created=bool(stored))
         except (RedisError, TimeoutError) as error:
             log.warning("API keys could not be read", error=str(error), kind=type(error).__name__)

@@ -11,14 +11,16 @@ import pytest
 import redis
 from pydantic import ValidationError
 
-from service.auth.api_keys import KeyNameTaken, KeyStore, NoSuchKey, split_key
+from service.auth.api_keys import KeyCache, KeyNameTaken, KeyStore, NoSuchKey, split_key
 from service.auth.authenticator import check_may_start, is_loopback, needs_key
 from service.auth.scopes import PUBLIC_PATHS, REQUIRED_SCOPES, Scope
 from service.errors import StartError
 from service.queue import keys
+from service.queue.connection import connect_async
 from tests.service.conftest import Running, StartApp
 from tests.support.line import picture
 from tests.support.redis_server import RedisServer
+from tests.support.wire import Wire
 
 pytestmark = pytest.mark.usefixtures("keys_read_at_once")
 
@@ -210,6 +212,16 @@ async def test_a_process_that_never_read_the_keys_lets_nobody_in(own_redis: Redi
     assert (answer.status_code, answer.json()["type"]) == (503, "urn:glad:problem:queue-unavailable")
     assert answer.headers["retry-after"] == "2"
     assert (await running.http.get("/health/live")).status_code == 200
+
+
+async def test_the_first_keys_of_a_process_may_come_late(shared_redis: RedisServer, store: KeyStore) -> None:
+    store.create("mes", [Scope.READ])
+    with Wire(shared_redis.url) as wire:
+        async with connect_async(wire.url) as late:
+            wire.delay_replies(0.6)  # three replies: more than the second that a later reading may take
+            ring = await KeyCache(late).current_keys()
+            assert ring is not None
+            assert [key.name for key in ring.by_id.values()] == ["mes"]
 
 
 async def test_a_record_that_this_version_does_not_understand_lets_nobody_in(api: Running, client: redis.Redis) -> None:
