@@ -76,11 +76,15 @@ class ReviewCalls(ApiCalls):
         """Get a product's review plan."""
         return (yield from self._get(ReviewPlan, f"{api_path('products', product)}/review-plan"))
 
-    def set_plan(self, product: str, settings: ReviewPlanSettings, by: str | None) -> Steps[ReviewPlan]:
+    def set_plan(
+        self, product: str, settings: ReviewPlanSettings, by: str | None, revision: int | None
+    ) -> Steps[ReviewPlan]:
         """Set a product's review plan."""
-        given = settings.model_dump(mode="json") | _given(by=by)
-        path = f"{api_path('products', product)}/review-plan"
-        return (yield from self._send(ReviewPlan, "PUT", path, {"json": given}))
+        options = {
+            "json": settings.model_dump(mode="json") | _given(by=by),
+            "headers": {} if revision is None else {"If-Match": f'"{revision}"'},
+        }
+        return (yield from self._send(ReviewPlan, "PUT", f"{api_path('products', product)}/review-plan", options))
 
     def dispose(self, serial: str, disposition: Disposition | None, note: str | None, by: str | None) -> Steps[Part]:
         """Record what becomes of a part."""
@@ -176,9 +180,21 @@ class Reviewing:
         """Return a product's review plan."""
         return self._run(self._calls.plan(product))
 
-    def set_plan(self, product: str, settings: ReviewPlanSettings, *, by: str | None = None) -> ReviewPlan:
-        """Set a product's review plan: what is left out gets its default."""
-        return self._run(self._calls.set_plan(product, settings, by))
+    def set_plan(
+        self, product: str, settings: ReviewPlanSettings, *, by: str | None = None, revision: int | None = None
+    ) -> ReviewPlan:
+        """Set a product's review plan: what is left out gets its default.
+
+        Args:
+            product: its name.
+            settings: the whole plan.
+            by: who; None: the name of the API key.
+            revision: change only if the plan is still at this one, as `plan` showed it.
+
+        Raises:
+            ApiError: 412 if it is not.
+        """
+        return self._run(self._calls.set_plan(product, settings, by, revision))
 
     def dispose(
         self, serial: str, disposition: Disposition | None, *, note: str | None = None, by: str | None = None
@@ -239,9 +255,11 @@ class AsyncReviewing:
         """As `Reviewing.plan`."""
         return await self._run(self._calls.plan(product))
 
-    async def set_plan(self, product: str, settings: ReviewPlanSettings, *, by: str | None = None) -> ReviewPlan:
+    async def set_plan(
+        self, product: str, settings: ReviewPlanSettings, *, by: str | None = None, revision: int | None = None
+    ) -> ReviewPlan:
         """As `Reviewing.set_plan`."""
-        return await self._run(self._calls.set_plan(product, settings, by))
+        return await self._run(self._calls.set_plan(product, settings, by, revision))
 
     async def dispose(
         self, serial: str, disposition: Disposition | None, *, note: str | None = None, by: str | None = None

@@ -165,7 +165,9 @@ def test_no_result_is_never_shown_as_pass(open_page: Opener, events: redis.Redis
     expect(page.locator(".line-facts")).to_contain_text("There is no result: A fault in the model")
 
 
-def test_a_decision_that_is_withdrawn_goes_from_the_line_as_it_came(open_page: Opener, service: EmbeddedService) -> None:
+def test_a_decision_that_is_withdrawn_goes_from_the_line_as_it_came(
+    open_page: Opener, service: EmbeddedService
+) -> None:
     found = service.post(part(302, DEFECT), station="live-23", serial="W")
     review = f"{service.url}/v1/inspections/{found['id']}/review"
     page = live(open_page, "live-23")

@@ -534,6 +534,43 @@ def test_an_admin_changes_the_plan_after_a_question_and_can_restore_the_earlier_
     assert [one["code"] for one in plan["defect_codes"]] == ["scratch", "missing-screw"]
 
 
+def test_a_plan_that_somebody_changed_meanwhile_is_shown_beside_what_was_typed(
+    service: EmbeddedService, open_page: Opener
+) -> None:
+    url = f"{service.url}/v1/products/bracket/review-plan"
+    page = open_page("/review?tab=plan&product=bracket", allow_errors=True)  # the refusal is one
+
+    def rename(name: str) -> None:
+        page.get_by_role("group", name="Kind of defect 1").get_by_label("Name").fill(name)
+        page.get_by_role("button", name="Save").click()
+        page.get_by_role("dialog", name="Change the review plan?").get_by_role("button", name="Save").click()
+
+    rename("Deep scratch")
+    page.get_by_label("Your name").fill("E. Novak")
+    page.keyboard.press("Enter")
+    expect(page.locator("form").get_by_text("Set by E. Novak")).to_be_visible()
+    theirs = [*CODES, {"code": "dent", "title": "Dent", "key": "e"}]
+    plan = {"audit_share": 0.04, "defect_codes": theirs, "by": "P. Chen"}
+    httpx.put(url, json=plan).raise_for_status()
+    rename("Long scratch")
+    note = page.get_by_role("alert")
+    expect(note).to_contain_text("P. Chen changed this plan while you edited it")
+    expect(note).to_contain_text("Random check 4%, second opinion 0%, kinds of defects: Scratch (S)")
+    first = page.get_by_role("group", name="Kind of defect 1").get_by_label("Name")
+    expect(first).to_have_value("Long scratch")
+    assert serious_findings(page) == []
+    assert httpx.get(url).json()["by"] == "P. Chen"
+    note.get_by_role("button", name="Go on from theirs").click()
+    expect(first).to_have_value("Scratch")
+    expect(note).to_have_count(0)
+    rename("Long scratch")
+    expect(page.locator("form").get_by_text("Set by E. Novak")).to_be_visible()
+    found = httpx.get(url).json()
+    assert (found["by"], found["audit_share"]) == ("E. Novak", 0.04)
+    assert [one["title"] for one in found["defect_codes"]] == ["Long scratch", "Missing screw", "Dent"]
+    set_plan(service)
+
+
 def test_the_numbers_say_how_people_and_model_agree(service: EmbeddedService, open_page: Opener, station: str) -> None:
     (inspection_id,) = post(service, station, "SN-1")
     decision = {"decision": "defect", "defect_code": "scratch", "by": "A. Meier"}

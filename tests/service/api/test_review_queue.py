@@ -494,6 +494,27 @@ async def test_a_plan_is_shown_with_those_before_it(api: Running) -> None:
     assert (await api.http.get("/v1/products/none/review-plan")).status_code == 404
 
 
+async def test_of_two_people_who_change_the_plan_they_saw_one_is_refused_and_told_by_whom(api: Running) -> None:
+    url = "/v1/products/toy/review-plan"
+    seen = (await api.http.get(url)).headers["etag"]
+    assert seen == '"0"'
+    answers = await asyncio.gather(
+        *(api.http.put(url, json={"audit_share": 0.1, "by": by}, headers={"If-Match": seen}) for by in ("ann", "bob"))
+    )
+    made, refused = sorted(answers, key=lambda one: one.status_code)
+    assert (made.status_code, made.headers["etag"], made.json()["revision"]) == (200, '"1"', 1)
+    assert (refused.status_code, refused.json()["type"]) == (412, "urn:glad:problem:precondition-failed")
+    assert f"revision 1, set by {made.json()['by']}" in refused.json()["detail"]
+    shown = await api.http.get(url)
+    assert (shown.headers["etag"], shown.json()["by"], shown.json()["earlier"]) == ('"1"', made.json()["by"], [])
+    for stale in ('W/"1"', '"0"', "1", ""):
+        assert (await api.http.put(url, json={}, headers={"If-Match": stale})).status_code == 412, stale
+    for fresh in ('"7", "1"', "*"):
+        assert (await api.http.put(url, json={"by": fresh}, headers={"If-Match": fresh})).status_code == 200, fresh
+    await set_plan(api)  # an old caller, who names none
+    assert (await api.http.get(url)).json()["revision"] == 4
+
+
 @pytest.mark.parametrize(
     ("field", "plan"),
     [
