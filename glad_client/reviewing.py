@@ -42,10 +42,18 @@ class ReviewCalls(ApiCalls):
     """The calls of people who review images."""
 
     def next(
-        self, by: str, product: str | None, station: str | None, skip: Sequence[str], inspection_id: str | None
+        self,
+        by: str,
+        *,
+        product: str | None,
+        station: str | None,
+        skip: Sequence[str],
+        inspection_id: str | None,
+        desk: str | None,
     ) -> Steps[ReviewTask | None]:
         """Get the next image; None if none waits."""
-        given = _given(by=by, product=product, station=station, inspection=inspection_id) | {"skip": list(skip)}
+        given = _given(by=by, product=product, station=station, inspection=inspection_id, desk=desk)
+        given["skip"] = list(skip)
         answer = yield from self.patience.send(RequestStep("POST", "/v1/reviews/next", {"json": given}))
         return None if answer.status_code == HTTPStatus.NO_CONTENT else read_answer(ReviewTask, answer)
 
@@ -122,6 +130,7 @@ class Reviewing:
         station: str | None = None,
         skip: Sequence[str] = (),
         inspection_id: str | None = None,
+        desk: str | None = None,
     ) -> ReviewTask | None:
         """Return the next image that waits, which is this person's for two minutes; None if none waits.
 
@@ -131,8 +140,13 @@ class Reviewing:
             station: only of this one.
             skip: ids of images that are put off.
             inspection_id: this image and no other, to decide on it again; None if it does not wait for this person.
+            desk: where the person sits, letters, digits, - and _, such as "line-3-tablet". An image that they were
+                given there before and that is not in `skip` is given again by a new claim, so that nothing is held in
+                vain where a program was started anew. Who has several images at a time names them in `skip`.
         """
-        return self._run(self._calls.next(by, product, station, skip, inspection_id))
+        return self._run(
+            self._calls.next(by, product=product, station=station, skip=skip, inspection_id=inspection_id, desk=desk)
+        )
 
     def answer(
         self,
@@ -217,9 +231,12 @@ class AsyncReviewing:
         station: str | None = None,
         skip: Sequence[str] = (),
         inspection_id: str | None = None,
+        desk: str | None = None,
     ) -> ReviewTask | None:
         """As `Reviewing.next`."""
-        return await self._run(self._calls.next(by, product, station, skip, inspection_id))
+        return await self._run(
+            self._calls.next(by, product=product, station=station, skip=skip, inspection_id=inspection_id, desk=desk)
+        )
 
     async def answer(
         self,

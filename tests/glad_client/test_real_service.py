@@ -240,8 +240,11 @@ def test_images_are_reviewed_one_after_the_other_and_a_mistake_is_taken_back(api
     with pytest.raises(ApiError, match="revision 2"):
         api.reviews.set_plan("toy", plan, revision=1)
     queued = api.inspect("toy", picture(), fields={"serial": "SN-1"})
-    first = api.reviews.next("ann", product="toy")
+    lost = api.reviews.next("ann", product="toy", desk="tablet-1")  # before a restart of the program
+    first = api.reviews.next("ann", product="toy", desk="tablet-1")
+    assert lost is not None
     assert first is not None
+    assert lost.claim != first.claim
     assert isinstance(first.inspection, Result)
     assert (first.inspection, first.task) == (queued, "queue")
     assert api.reviews.renew(first.claim).until >= first.until

@@ -293,6 +293,43 @@ def test_who_leaves_gives_the_images_back_at_once(service: EmbeddedService, open
     expect_image(other, "SN-1")
 
 
+def test_an_image_that_was_being_given_while_the_page_is_loaded_anew_is_there_afterwards(
+    service: EmbeddedService, open_page: Opener, station: str
+) -> None:
+    post(service, station, "SN-1")
+    page = open_page(f"/review?station={station}", allow_errors=True, breakable=True)
+    given: list[int] = []
+    page.route("**/v1/reviews/next", lambda route: given.append(route.fetch().status))  # the page never hears of it
+    page.get_by_label("Your name").fill("A. Meier")
+    page.keyboard.press("Enter")
+    eventually(lambda: page.evaluate("true") and given == [200], every_s=0.1)
+    page.unroute("**/v1/reviews/next")
+    page.reload()
+    expect_image(page, "SN-1")
+    other = sit_down(open_page, station, "B. Wolf")
+    expect_nothing_left(other)
+
+
+def test_a_tab_that_is_duplicated_has_images_of_its_own(
+    service: EmbeddedService, open_page: Opener, station: str
+) -> None:
+    first, second, *_ = post(service, station, "SN-1", "SN-2", "SN-3", "SN-4")
+    page = sit_down(open_page, station)
+    expect_image(page, "SN-1")
+    fetched = "performance.getEntriesByType('resource').map(one => one.name).join()"
+    eventually(lambda: second in page.evaluate(fetched), patience_s=30)  # the next image is claimed, too
+    with page.expect_popup() as opened:
+        page.evaluate("() => { sessionStorage.setItem('copied', 'yes'); window.open(location.href); }")
+    twin = opened.value
+    expect_image(twin, "SN-3")
+    assert twin.evaluate("sessionStorage.getItem('copied')") == "yes"  # as a browser does with a tab that is duplicated
+    twin.reload()  # and it stays the desk that it is
+    expect_image(twin, "SN-3")
+    page.keyboard.press("o")
+    expect_image(page, "SN-2")
+    expect_reviews(service, first, ("ok", None))
+
+
 def test_a_skipped_image_comes_again_when_asked_for(service: EmbeddedService, open_page: Opener, station: str) -> None:
     post(service, station, "SN-1")
     page = sit_down(open_page, station)
