@@ -60,6 +60,18 @@ class StationSettings(Message):
         return self.model_dump(mode="json", include={"lot", "view", "priority", "deadline_ms"}, exclude_none=True)
 
 
+class CheckHold(Message):
+    """The hold by which a failed check by limit samples stops a station that a person has put on hold already."""
+
+    reason: Text = Field(description="which sample had which verdict", examples=["limit sample BAD-1 (bad) was pass"])
+    sample: FailedSample
+    at: Timestamp = Field(description="when the check failed")
+    by: Text | None = Field(description="who started the check, as they said")
+
+
+_CHECK_HOLD = "of a failed check, behind a person's hold: in force once that is released; null: there are not two holds"
+
+
 class StationChange(Message):
     """A change of a station."""
 
@@ -69,6 +81,7 @@ class StationChange(Message):
     held_at: Timestamp | None = Field(None, description="since when it is on hold; null: it is not")
     held_by: Text | None = Field(None, description="who put it on hold, as they said")
     held_sample: FailedSample | None = Field(None, description="the limit sample that did; null: a person")
+    check_hold: CheckHold | None = Field(None, description=_CHECK_HOLD)
 
 
 class StationView(StationSettings):
@@ -82,6 +95,7 @@ class StationView(StationSettings):
     held_sample: FailedSample | None = Field(
         None, description="the limit sample that put it on hold by its wrong verdict; null: a person did"
     )
+    check_hold: CheckHold | None = Field(None, description=_CHECK_HOLD)
 
 
 class StationHistory(StationView):

@@ -210,9 +210,11 @@ class AsyncClient(AsyncConnection):
         """As `Client.set_station`."""
         return await self._run(self._calls.set_station(name, settings, by))
 
-    async def hold_station(self, name: str, reason: str | None, *, by: str | None = None) -> StationView:
+    async def hold_station(
+        self, name: str, reason: str | None, *, by: str | None = None, lifted: str | None = None
+    ) -> StationView:
         """As `Client.hold_station`."""
-        return await self._run(self._calls.hold_station(name, reason, by))
+        return await self._run(self._calls.hold_station(name, reason, by, lifted))
 
     async def limit_samples(self, name: str) -> LimitSamplesView:
         """As `Client.limit_samples`."""

@@ -273,11 +273,12 @@ class ApiCalls:
         given = settings.model_dump(mode="json", exclude_unset=True) | ({} if by is None else {"by": by})
         return (yield from self._send(StationView, "PUT", api_path("stations", name), {"json": given}))
 
-    def hold_station(self, name: str, reason: str | None, by: str | None) -> Steps[StationView]:
+    def hold_station(self, name: str, reason: str | None, by: str | None, lifted: str | None) -> Steps[StationView]:
         """Put a station on hold, or lift its hold."""
         path, by_whom = f"{api_path('stations', name)}/hold", {} if by is None else {"by": by}
         if reason is None:
-            return (yield from self._send(StationView, "DELETE", path, {"params": by_whom}))
+            params = by_whom | ({} if lifted is None else {"reason": lifted})
+            return (yield from self._send(StationView, "DELETE", path, {"params": params}))
         return (yield from self._send(StationView, "PUT", path, {"json": {"reason": reason, **by_whom}}))
 
     def limit_samples(self, name: str) -> Steps[LimitSamplesView]:

@@ -316,14 +316,18 @@ class Client(Connection):
         """
         return self._run(self._calls.set_station(name, settings, by))
 
-    def hold_station(self, name: str, reason: str | None, *, by: str | None = None) -> StationView:
+    def hold_station(
+        self, name: str, reason: str | None, *, by: str | None = None, lifted: str | None = None
+    ) -> StationView:
         """Put a station on hold: nothing passes there until it is lifted. Its settings stay.
 
         Args:
-            reason: why; None: lift the hold.
+            name: the station's.
+            reason: why; None: lift the hold. If a failed check's hold stood behind it, that one is in force then.
             by: who; None: the name of the API key.
+            lifted: the `hold` to lift, as it was read: if another one is in force, it stays; None: any.
         """
-        return self._run(self._calls.hold_station(name, reason, by))
+        return self._run(self._calls.hold_station(name, reason, by, lifted))
 
     def limit_samples(self, name: str) -> LimitSamplesView:
         """Return a station's limit samples, the last check by them, and the checks before."""

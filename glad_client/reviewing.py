@@ -42,10 +42,18 @@ class ReviewCalls(ApiCalls):
     """The calls of people who review images."""
 
     def next(
-        self, by: str, product: str | None, station: str | None, skip: Sequence[str], inspection_id: str | None
+        self,
+        by: str,
+        *,
+        product: str | None,
+        station: str | None,
+        skip: Sequence[str],
+        inspection_id: str | None,
+        desk: str | None,
     ) -> Steps[ReviewTask | None]:
         """Get the next image; None if none waits."""
-        given = _given(by=by, product=product, station=station, inspection=inspection_id) | {"skip": list(skip)}
+        given = _given(by=by, product=product, station=station, inspection=inspection_id, desk=desk)
+        given["skip"] = list(skip)
         answer = yield from self.patience.send(RequestStep("POST", "/v1/reviews/next", {"json": given}))
         return None if answer.status_code == HTTPStatus.NO_CONTENT else read_answer(ReviewTask, answer)
 
@@ -76,11 +84,15 @@ class ReviewCalls(ApiCalls):
         """Get a product's review plan."""
         return (yield from self._get(ReviewPlan, f"{api_path('products', product)}/review-plan"))
 
-    def set_plan(self, product: str, settings: ReviewPlanSettings, by: str | None) -> Steps[ReviewPlan]:
+    def set_plan(
+        self, product: str, settings: ReviewPlanSettings, by: str | None, revision: int | None
+    ) -> Steps[ReviewPlan]:
         """Set a product's review plan."""
-        given = settings.model_dump(mode="json") | _given(by=by)
-        path = f"{api_path('products', product)}/review-plan"
-        return (yield from self._send(ReviewPlan, "PUT", path, {"json": given}))
+        options = {
+            "json": settings.model_dump(mode="json") | _given(by=by),
+            "headers": {} if revision is None else {"If-Match": f'"{revision}"'},
+        }
+        return (yield from self._send(ReviewPlan, "PUT", f"{api_path('products', product)}/review-plan", options))
 
     def dispose(self, serial: str, disposition: Disposition | None, note: str | None, by: str | None) -> Steps[Part]:
         """Record what becomes of a part."""
@@ -118,6 +130,7 @@ class Reviewing:
         station: str | None = None,
         skip: Sequence[str] = (),
         inspection_id: str | None = None,
+        desk: str | None = None,
     ) -> ReviewTask | None:
         """Return the next image that waits, which is this person's for two minutes; None if none waits.
 
@@ -127,8 +140,13 @@ class Reviewing:
             station: only of this one.
             skip: ids of images that are put off.
             inspection_id: this image and no other, to decide on it again; None if it does not wait for this person.
+            desk: where the person sits, letters, digits, - and _, such as "line-3-tablet". An image that they were
+                given there before and that is not in `skip` is given again by a new claim, so that nothing is held in
+                vain where a program was started anew. Who has several images at a time names them in `skip`.
         """
-        return self._run(self._calls.next(by, product, station, skip, inspection_id))
+        return self._run(
+            self._calls.next(by, product=product, station=station, skip=skip, inspection_id=inspection_id, desk=desk)
+        )
 
     def answer(
         self,
@@ -176,9 +194,21 @@ class Reviewing:
         """Return a product's review plan."""
         return self._run(self._calls.plan(product))
 
-    def set_plan(self, product: str, settings: ReviewPlanSettings, *, by: str | None = None) -> ReviewPlan:
-        """Set a product's review plan: what is left out gets its default."""
-        return self._run(self._calls.set_plan(product, settings, by))
+    def set_plan(
+        self, product: str, settings: ReviewPlanSettings, *, by: str | None = None, revision: int | None = None
+    ) -> ReviewPlan:
+        """Set a product's review plan: what is left out gets its default.
+
+        Args:
+            product: its name.
+            settings: the whole plan.
+            by: who; None: the name of the API key.
+            revision: change only if the plan is still at this one, as `plan` showed it.
+
+        Raises:
+            ApiError: 412 if it is not.
+        """
+        return self._run(self._calls.set_plan(product, settings, by, revision))
 
     def dispose(
         self, serial: str, disposition: Disposition | None, *, note: str | None = None, by: str | None = None
@@ -201,9 +231,12 @@ class AsyncReviewing:
         station: str | None = None,
         skip: Sequence[str] = (),
         inspection_id: str | None = None,
+        desk: str | None = None,
     ) -> ReviewTask | None:
         """As `Reviewing.next`."""
-        return await self._run(self._calls.next(by, product, station, skip, inspection_id))
+        return await self._run(
+            self._calls.next(by, product=product, station=station, skip=skip, inspection_id=inspection_id, desk=desk)
+        )
 
     async def answer(
         self,
@@ -239,9 +272,11 @@ class AsyncReviewing:
         """As `Reviewing.plan`."""
         return await self._run(self._calls.plan(product))
 
-    async def set_plan(self, product: str, settings: ReviewPlanSettings, *, by: str | None = None) -> ReviewPlan:
+    async def set_plan(
+        self, product: str, settings: ReviewPlanSettings, *, by: str | None = None, revision: int | None = None
+    ) -> ReviewPlan:
         """As `Reviewing.set_plan`."""
-        return await self._run(self._calls.set_plan(product, settings, by))
+        return await self._run(self._calls.set_plan(product, settings, by, revision))
 
     async def dispose(
         self, serial: str, disposition: Disposition | None, *, note: str | None = None, by: str | None = None

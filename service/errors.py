@@ -338,9 +338,9 @@ class LimitCheckConflict(ServiceError):
 
 
 class PreconditionFailed(ServiceError):
-    """`If-Match` names another revision of the product."""
+    """`If-Match` names another revision of the product, or of its review plan."""
 
-    status, slug, title = HTTPStatus.PRECONDITION_FAILED, "precondition-failed", "Product is at another revision"
+    status, slug, title = HTTPStatus.PRECONDITION_FAILED, "precondition-failed", "At another revision"
     example = 'product bracket is at revision 3, changed by ann; If-Match is "2": read the product again'
 
 

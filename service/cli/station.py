@@ -59,6 +59,8 @@ def show(station: Station, *, url: ServiceUrl, key: AdminKey = None, as_json: As
         return
     for name, value in _shown(found).items():
         typer.echo(f"{name:<16} {value}")
+    if found.check_hold is not None:
+        typer.echo(f"{'check_hold':<16} {found.check_hold.reason}")
     for change in found.changes[:10]:
         what = "removed" if change.settings is None else change.settings.product
         held = f", on hold: {change.settings.hold}" if change.settings and change.settings.hold else ""
@@ -134,7 +136,7 @@ def hold(
 
 @app.command()
 def release(station: Station, *, by: By = None, yes: Yes = False, url: ServiceUrl, key: AdminKey = None) -> None:
-    """Lift a station's hold: its images pass again.
+    """Lift a station's hold: its images pass again. A failed check that stood behind it holds the station then.
 
     Example: glad station release line-3
     """
@@ -144,9 +146,13 @@ def release(station: Station, *, by: By = None, yes: Yes = False, url: ServiceUr
             typer.echo(f"{station} is not on hold")
             return
         typer.echo(f"{station} inspects {present.product}, and is on hold: {present.hold}")
-        confirm(f"Let images of {station} pass again?", yes)
-        client.hold_station(station, None, by=by)
-    typer.echo(f"{station} is not on hold any more")
+        if present.check_hold is None:
+            question = f"Let images of {station} pass again?"
+        else:
+            question = f"{station} stays on hold after that: {present.check_hold.reason}. Lift this hold?"
+        confirm(question, yes)
+        made = client.hold_station(station, None, by=by, lifted=present.hold)
+    typer.echo(f"{station} is not on hold any more" if made.hold is None else f"{station} is on hold: {made.hold}")
 
 
 @app.command()

@@ -41,7 +41,7 @@ from service.queue.stations import (
     StepOutcome,
     hold_events,
     station_event,
-    with_hold,
+    with_failed_check,
 )
 
 _FROM_GOOD_TO_BAD = (Verdict.PASS, Verdict.REVIEW, Verdict.FAIL)
@@ -196,8 +196,7 @@ class LimitSamples:
             return step, [station_event("limit_samples.passed", station, change, None)]
         reason = _reason(wrong)
         sample = FailedSample(serial=wrong.serial, expected=wrong.expected, verdict=wrong.verdict)
-        settings = record.settings.model_copy(update={"hold": reason})
-        held = with_hold(record, change.model_copy(update={"settings": settings, "held_sample": sample}))
+        held = with_failed_check(record, change, reason, sample)
         failed = station_event("limit_samples.failed", station, change, reason, sample)
         return step | self._stations.change_step(record, held), [failed, *hold_events(station, record, held)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any, cast
 
@@ -14,6 +15,10 @@ from service.queue.scripts import load
 
 MOST_PLANS = 200
 """Plans that are kept of a product, about."""
+
+
+class PlanChanged(Exception):
+    """Another plan than those that were to be replaced is in force."""
 
 
 class ReviewPlans:
@@ -34,11 +39,33 @@ class ReviewPlans:
         now, *earlier = [_read(row) for row in rows] or [ReviewPlanChange(revision=0, by=None, at=None)]
         return ReviewPlan(**now.model_dump(), product=product, earlier=earlier)
 
-    async def set(self, product: str, settings: ReviewPlanSettings, by: str, at: datetime) -> ReviewPlanChange:
-        """Put a plan into force for images that come from now on."""
+    async def set(
+        self,
+        product: str,
+        settings: ReviewPlanSettings,
+        by: str,
+        at: datetime,
+        *,
+        revisions: Collection[int] | None = None,
+    ) -> ReviewPlanChange:
+        """Put a plan into force for images that come from now on.
+
+        Args:
+            product: its name.
+            settings: the plan.
+            by: who sets it.
+            at: the time now.
+            revisions: that it may replace; None: any.
+
+        Raises:
+            PlanChanged: if it would replace another one.
+        """
         change = ReviewPlanChange(**settings.model_dump(), revision=0, by=by, at=at)
         plan = change.model_dump_json(exclude={"revision"})
-        revision = await cast("Any", self._set(keys=[keys.review_plan(product)], args=[plan, MOST_PLANS]))
+        replaced = "" if revisions is None else "".join(f" {one} " for one in revisions) or " "
+        revision = await cast("Any", self._set(keys=[keys.review_plan(product)], args=[plan, MOST_PLANS, replaced]))
+        if revision is None:
+            raise PlanChanged
         return change.model_copy(update={"revision": int(revision)})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -88,6 +89,7 @@ class ReviewQueue:
         station: str | None = None,
         skip: Sequence[str] = (),
         wanted: str | None = None,
+        desk: str | None = None,
     ) -> ReviewClaim | None:
         """Give the person an image; None if none waits that the person may have.
 
@@ -97,6 +99,8 @@ class ReviewQueue:
             station: only of this one.
             skip: ids that the person does not want now.
             wanted: the id of the image, for a person who decides on it again; None: the queue decides.
+            desk: where the person sits. What they were given there before, and do not name in `skip`, is given again,
+                by a new claim, or, if it is not what is asked for, given back. None: such images stay as they are.
 
         Raises:
             ClaimsFull: if the person has `MOST_CLAIMS` images, none of which is answered or given back.
@@ -116,6 +120,7 @@ class ReviewQueue:
                     keys.WAITING_PREFIX,
                     keys.waiting_suffix(product, station),
                     wanted or "",
+                    "" if desk is None else _desk_mark(desk),
                     *skip[:MOST_SKIPPED],
                 ],
             ),
@@ -153,9 +158,14 @@ class ReviewQueue:
         inspection_id = claimed_inspection(claim)
         if inspection_id is None:
             return None
-        key = keys.review_claim(inspection_id)
-        until_ms = await cast("Any", self._renew(keys=[key], args=[claim, length_ms]))
+        key, owned = keys.review_claim(inspection_id), keys.review_claims("")
+        until_ms = await cast("Any", self._renew(keys=[key], args=[claim, length_ms, inspection_id, owned]))
         return None if until_ms is None else from_ms(int(until_ms))
+
+
+def _desk_mark(desk: str) -> str:
+    """Return what a claim made at this desk ends with: `id.secret.mark`. An earlier version reads it as any claim."""
+    return hashlib.sha256(desk.encode()).hexdigest()[:16]
 
 
 def claimed_inspection(claim: str) -> str | None:

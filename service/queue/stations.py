@@ -17,7 +17,7 @@ from typing import Any, cast
 
 import redis.asyncio
 
-from glad_client.answers import StationChange, StationSettings
+from glad_client.answers import CheckHold, StationChange, StationSettings
 from glad_client.events import EventType
 from glad_client.results import FailedSample, LimitSampleKind
 from service.contract import Event
@@ -216,18 +216,50 @@ class Stations:
 
 
 def with_hold(record: StationRecord, change: StationChange) -> StationChange:
-    """Return a change that says since when the station is on hold: if the reason stays, since it was set."""
-    if change.settings is None or change.settings.hold is None:
+    """Return a change of the settings that says since when the station is on hold: if the reason stays, since it was
+    set. A person's hold does not replace that of a failed check: that stays behind it, and returns when it is lifted.
+    """
+    if change.settings is None:
         return change
-    before = record.change
-    if before and before.settings and before.settings.hold == change.settings.hold:
-        kept = {name: getattr(before, name) for name in ("held_at", "held_by", "held_sample")}
-        return change.model_copy(update=kept)
-    return change.model_copy(update={"held_at": change.at, "held_by": change.by})
+    before, present = record.change, record.settings.hold if record.settings else None
+    if change.settings.hold == present:
+        return _with_hold_of(before, change)
+    behind = before.check_hold if before else None
+    if change.settings.hold is None:
+        return change if behind is None else _held_by_check(change, behind)
+    if before and present is not None and before.held_sample is not None:
+        at = before.held_at or before.at
+        behind = CheckHold(reason=present, sample=before.held_sample, at=at, by=before.held_by)
+    return change.model_copy(update={"held_at": change.at, "held_by": change.by, "check_hold": behind})
+
+
+def with_failed_check(record: StationRecord, change: StationChange, reason: str, sample: FailedSample) -> StationChange:
+    """Return the change of a station by a failed check: on hold for this reason, unless a person holds it. Then theirs
+    stays, with this one behind it.
+    """
+    before, present = record.change, record.settings.hold if record.settings else None
+    hold = CheckHold(reason=reason, sample=sample, at=change.at, by=change.by)
+    if before is not None and present is not None and before.held_sample is None:
+        return _with_hold_of(before, change).model_copy(update={"check_hold": hold})
+    return _with_hold_of(before, change) if present == reason else _held_by_check(change, hold)
+
+
+def _with_hold_of(before: StationChange | None, change: StationChange) -> StationChange:
+    kept = ("held_at", "held_by", "held_sample", "check_hold")
+    return change if before is None else change.model_copy(update={name: getattr(before, name) for name in kept})
+
+
+def _held_by_check(change: StationChange, hold: CheckHold) -> StationChange:
+    assert change.settings is not None, "only a station that is set is checked"
+    settings = change.settings.model_copy(update={"hold": hold.reason})
+    held = {"settings": settings, "held_at": hold.at, "held_by": hold.by, "held_sample": hold.sample}
+    return change.model_copy(update={**held, "check_hold": None})
 
 
 def hold_events(station: str, record: StationRecord, change: StationChange) -> list[Event]:
-    """Return the event of a change that sets or lifts a hold; of any other, none."""
+    """Return the event of a change that sets or lifts a hold; of any other, none. Where a failed check's hold comes in
+    the place of one that is lifted, the station stays on hold: that is told, and no release.
+    """
     before = record.settings.hold if record.settings else None
     if change.settings is None or change.settings.hold == before:
         return []

@@ -236,10 +236,15 @@ def test_images_are_reviewed_one_after_the_other_and_a_mistake_is_taken_back(api
     plan = ReviewPlanSettings(audit_share=1.0, defect_codes=(DefectKind(code="dent", title="Dent", key="t"),))
     assert api.reviews.set_plan("toy", plan, by="q").revision == api.reviews.plan("toy").revision == 1
     audited = api.inspect("toy", picture(), fields={"serial": "SN-1"})
-    api.reviews.set_plan("toy", plan.model_copy(update={"audit_share": 0.0}))
+    api.reviews.set_plan("toy", plan.model_copy(update={"audit_share": 0.0}), revision=1)
+    with pytest.raises(ApiError, match="revision 2"):
+        api.reviews.set_plan("toy", plan, revision=1)
     queued = api.inspect("toy", picture(), fields={"serial": "SN-1"})
-    first = api.reviews.next("ann", product="toy")
+    lost = api.reviews.next("ann", product="toy", desk="tablet-1")  # before a restart of the program
+    first = api.reviews.next("ann", product="toy", desk="tablet-1")
+    assert lost is not None
     assert first is not None
+    assert lost.claim != first.claim
     assert isinstance(first.inspection, Result)
     assert (first.inspection, first.task) == (queued, "queue")
     assert api.reviews.renew(first.claim).until >= first.until

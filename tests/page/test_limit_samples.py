@@ -107,6 +107,42 @@ def test_a_wrong_verdict_holds_the_station_and_the_page_says_what_to_do(
     assert found["hold"] is None
 
 
+def test_a_failed_check_stands_beside_a_persons_hold_and_is_released_by_itself(
+    service: EmbeddedService, open_page: Opener, station: str
+) -> None:
+    url = f"{service.url}/v1/stations/{path_of(station)}"
+    set_samples(service, station)
+    httpx.put(f"{url}/hold", json={"reason": "<i>lens</i> is dirty", "by": "A. Meier"}).raise_for_status()
+    httpx.post(f"{url}/limit-samples/check", json={"by": "B. Huber"}).raise_for_status()
+    page = open_page(page_of(station))
+    held = page.get_by_role("status").filter(has_text="On hold:")
+    expect(held).to_contain_text("On hold: <i>lens</i> is dirty")
+    service.post(GOOD, station=station, serial=f"{station}-bad")
+    failed = f"the known bad limit sample {station}-bad was PASS"
+    expect(held).to_contain_text(f"Also, by a check: {failed}")
+    expect(held).to_contain_text("On hold: <i>lens</i> is dirty")
+    assert serious_findings(page) == []
+    release = page.get_by_role("button", name="Release the station")
+    release.click()
+    dialog = page.get_by_role("dialog", name="Release the station?")
+    expect(dialog).to_contain_text(
+        f"Only this reason is lifted: <i>lens</i> is dirty. The station stays on hold, because {failed}."
+    )
+    dialog.get_by_role("button", name="Release the station").click()
+    name_oneself(page, "C. Novak")
+    expect(held).to_contain_text(f"On hold: {failed}")
+    release.click()
+    expect(dialog).to_contain_text("pass again from now on")
+    dialog.get_by_role("button", name="Release the station").click()
+    expect(held).to_be_hidden()
+    changes = httpx.get(url).json()["changes"]
+    assert [(one["by"], one["settings"]["hold"]) for one in changes[:3]] == [
+        ("C. Novak", None),
+        ("C. Novak", f"limit sample {station}-bad (bad) was pass"),
+        ("B. Huber", "<i>lens</i> is dirty"),
+    ]
+
+
 def test_a_station_is_held_by_keyboard_alone_with_a_reason(
     service: EmbeddedService, open_page: Opener, station: str
 ) -> None:

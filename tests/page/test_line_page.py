@@ -165,6 +165,23 @@ def test_no_result_is_never_shown_as_pass(open_page: Opener, events: redis.Redis
     expect(page.locator(".line-facts")).to_contain_text("There is no result: A fault in the model")
 
 
+def test_a_decision_that_is_withdrawn_goes_from_the_line_as_it_came(
+    open_page: Opener, service: EmbeddedService
+) -> None:
+    found = service.post(part(302, DEFECT), station="live-23", serial="W")
+    review = f"{service.url}/v1/inspections/{found['id']}/review"
+    page = live(open_page, "live-23")
+    facts = page.locator(".line-facts")
+    for by, decision in (("A. Meier", "ok"), ("B. Wolf", "defect")):
+        httpx.post(review, json={"decision": decision, "by": by}).raise_for_status()
+        expect(facts).to_contain_text(by)
+    httpx.delete(review, params={"by": "B. Wolf"}).raise_for_status()
+    expect(facts).to_contain_text("A. Meier")  # whose decision counts again
+    expect(facts).not_to_contain_text("B. Wolf")
+    httpx.delete(review, params={"by": "A. Meier"}).raise_for_status()
+    expect(facts).not_to_contain_text("A. Meier")
+
+
 def test_a_hostile_serial_is_text(open_page: Opener, service: EmbeddedService) -> None:
     page = live(open_page, "live-7")
     shown(page, service.post(part(303), station="live-7", serial=HOSTILE, lot=HOSTILE)["id"])
@@ -331,6 +348,34 @@ def test_events_that_are_no_longer_kept_come_from_the_history(
     # At the start, once it is live, and at the reset; once more if it was cut off meanwhile.
     eventually(lambda: page.evaluate(HISTORIES_READ) >= 3)
     expect(page.locator(".strip button")).to_have_count(1)
+
+
+MERGED = """
+async () => {
+  const { withEvent, withHistory } = await import("/page/app/lib/line_log.js");
+  const part = { product: "bracket", verdict: "fail", at: "2026-11-30T08:00:00.000Z" };
+  const review = { decision: "ok", by: "A. Meier", at: "2026-11-30T08:01:00.000Z" };
+  const withdrawn = { ...review, withdrawn_at: "2026-11-30T08:02:00.000Z" };
+  const ended = withEvent([], "inspection.done", { ...part, inspection_id: "a" });
+  const after = (entries, type, review) => withEvent(entries, type, { inspection_id: "a", review });
+  const history = (...reviews) => [{ ...part, id: "a", finished_at: part.at, reviews }];
+  const reviewed = after(ended, "inspection.reviewed", review);
+  const open = after(reviewed, "inspection.review_withdrawn", withdrawn);
+  const late = withEvent([], "inspection.overtime", { ...part, verdict: "review", inspection_id: "a" });
+  const shown = [
+    withHistory(ended, history(review)), withHistory(reviewed, history(withdrawn)), withHistory(open, history(review)),
+    after(open, "inspection.reviewed", review), withHistory(reviewed, history()),
+  ].map(([one]) => one.review?.by ?? null);
+  return [shown, withHistory(late, history())[0].verdict];
+}
+"""
+
+
+def test_the_history_makes_up_for_events_that_were_missed_and_undoes_none(open_page: Opener) -> None:
+    """What the line knows by events, and a history that is newer or older: the later news of both counts."""
+    shown, verdict = open_page("/sign-in").evaluate(MERGED)
+    assert shown == ["A. Meier", None, None, None, "A. Meier"]
+    assert verdict == "fail"  # what was said while it was late is replaced
 
 
 def garbage_collected(session: CDPSession) -> dict[str, float]:

@@ -6,11 +6,13 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
+from glad_client.events import EventType
 from service.api.page import ADDRESSES
 from tests.support.browser import EmbeddedService, serious_findings
 
@@ -60,6 +62,11 @@ def test_the_service_and_the_page_know_the_same_addresses() -> None:
     table = re.findall(r'^  "(/[^"]*)": \(\) =>', (PAGE / "app" / "main.js").read_text(), re.MULTILINE)
     served = {re.sub(r"\{(\w+)(:\w+)?\}", r":\1", one) for one in ADDRESSES}
     assert set(table) == served
+
+
+def test_the_page_listens_to_every_event_that_the_service_sends() -> None:
+    followed = re.findall(r'^  "(\w+\.\w+)",$', (PAGE / "app" / "lib" / "events.js").read_text(), re.MULTILINE)
+    assert sorted(followed) == sorted(get_args(EventType))
 
 
 def test_scripts_come_under_a_strict_policy_and_are_not_sent_twice(service: EmbeddedService) -> None:

@@ -293,6 +293,43 @@ def test_who_leaves_gives_the_images_back_at_once(service: EmbeddedService, open
     expect_image(other, "SN-1")
 
 
+def test_an_image_that_was_being_given_while_the_page_is_loaded_anew_is_there_afterwards(
+    service: EmbeddedService, open_page: Opener, station: str
+) -> None:
+    post(service, station, "SN-1")
+    page = open_page(f"/review?station={station}", allow_errors=True, breakable=True)
+    given: list[int] = []
+    page.route("**/v1/reviews/next", lambda route: given.append(route.fetch().status))  # the page never hears of it
+    page.get_by_label("Your name").fill("A. Meier")
+    page.keyboard.press("Enter")
+    eventually(lambda: page.evaluate("true") and given == [200], every_s=0.1)
+    page.unroute("**/v1/reviews/next")
+    page.reload()
+    expect_image(page, "SN-1")
+    other = sit_down(open_page, station, "B. Wolf")
+    expect_nothing_left(other)
+
+
+def test_a_tab_that_is_duplicated_has_images_of_its_own(
+    service: EmbeddedService, open_page: Opener, station: str
+) -> None:
+    first, second, *_ = post(service, station, "SN-1", "SN-2", "SN-3", "SN-4")
+    page = sit_down(open_page, station)
+    expect_image(page, "SN-1")
+    fetched = "performance.getEntriesByType('resource').map(one => one.name).join()"
+    eventually(lambda: second in page.evaluate(fetched), patience_s=30)  # the next image is claimed, too
+    with page.expect_popup() as opened:
+        page.evaluate("() => { sessionStorage.setItem('copied', 'yes'); window.open(location.href); }")
+    twin = opened.value
+    expect_image(twin, "SN-3")
+    assert twin.evaluate("sessionStorage.getItem('copied')") == "yes"  # as a browser does with a tab that is duplicated
+    twin.reload()  # and it stays the desk that it is
+    expect_image(twin, "SN-3")
+    page.keyboard.press("o")
+    expect_image(page, "SN-2")
+    expect_reviews(service, first, ("ok", None))
+
+
 def test_a_skipped_image_comes_again_when_asked_for(service: EmbeddedService, open_page: Opener, station: str) -> None:
     post(service, station, "SN-1")
     page = sit_down(open_page, station)
@@ -532,6 +569,43 @@ def test_an_admin_changes_the_plan_after_a_question_and_can_restore_the_earlier_
     expect(page.get_by_role("group", name="Kind of defect 3")).to_have_count(0)
     plan = httpx.get(f"{service.url}/v1/products/bracket/review-plan").json()
     assert [one["code"] for one in plan["defect_codes"]] == ["scratch", "missing-screw"]
+
+
+def test_a_plan_that_somebody_changed_meanwhile_is_shown_beside_what_was_typed(
+    service: EmbeddedService, open_page: Opener
+) -> None:
+    url = f"{service.url}/v1/products/bracket/review-plan"
+    page = open_page("/review?tab=plan&product=bracket", allow_errors=True)  # the refusal is one
+
+    def rename(name: str) -> None:
+        page.get_by_role("group", name="Kind of defect 1").get_by_label("Name").fill(name)
+        page.get_by_role("button", name="Save").click()
+        page.get_by_role("dialog", name="Change the review plan?").get_by_role("button", name="Save").click()
+
+    rename("Deep scratch")
+    page.get_by_label("Your name").fill("E. Novak")
+    page.keyboard.press("Enter")
+    expect(page.locator("form").get_by_text("Set by E. Novak")).to_be_visible()
+    theirs = [*CODES, {"code": "dent", "title": "Dent", "key": "e"}]
+    plan = {"audit_share": 0.04, "defect_codes": theirs, "by": "P. Chen"}
+    httpx.put(url, json=plan).raise_for_status()
+    rename("Long scratch")
+    note = page.get_by_role("alert")
+    expect(note).to_contain_text("P. Chen changed this plan while you edited it")
+    expect(note).to_contain_text("Random check 4%, second opinion 0%, kinds of defects: Scratch (S)")
+    first = page.get_by_role("group", name="Kind of defect 1").get_by_label("Name")
+    expect(first).to_have_value("Long scratch")
+    assert serious_findings(page) == []
+    assert httpx.get(url).json()["by"] == "P. Chen"
+    note.get_by_role("button", name="Go on from theirs").click()
+    expect(first).to_have_value("Scratch")
+    expect(note).to_have_count(0)
+    rename("Long scratch")
+    expect(page.locator("form").get_by_text("Set by E. Novak")).to_be_visible()
+    found = httpx.get(url).json()
+    assert (found["by"], found["audit_share"]) == ("E. Novak", 0.04)
+    assert [one["title"] for one in found["defect_codes"]] == ["Long scratch", "Missing screw", "Dent"]
+    set_plan(service)
 
 
 def test_the_numbers_say_how_people_and_model_agree(service: EmbeddedService, open_page: Opener, station: str) -> None:

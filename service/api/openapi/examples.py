@@ -361,6 +361,7 @@ STATION: dict[str, Any] = STATION_SETTINGS | {
     "changed_by": "mes",
     "held_at": None,
     "held_by": None,
+    "check_hold": None,
 }
 STATION_CHANGES: dict[str, Any] = {
     "changes": [{"at": STATION["changed_at"], "by": "mes", "settings": STATION_SETTINGS}]

@@ -173,12 +173,18 @@ EXPORT_RESPONSES: Responses = {
     ),
 }
 REVIEW_PLAN_RESPONSES: Responses = {
-    200: json_response(examples.REVIEW_PLAN),
+    200: json_response(examples.REVIEW_PLAN, headers=ETAG),
     **responses_for("/v1/products/bracket/review-plan", *PRODUCT_ERRORS, errors.QueueUnavailable),
 }
 REVIEW_PLAN_PUT_RESPONSES: Responses = {
-    200: json_response(examples.REVIEW_PLAN),
-    **responses_for("/v1/products/bracket/review-plan", *PRODUCT_ERRORS, errors.InvalidFields, errors.QueueUnavailable),
+    200: json_response(examples.REVIEW_PLAN, headers=ETAG),
+    **responses_for(
+        "/v1/products/bracket/review-plan",
+        *PRODUCT_ERRORS,
+        errors.PreconditionFailed,
+        errors.InvalidFields,
+        errors.QueueUnavailable,
+    ),
 }
 HISTORY_RESPONSES: Responses = {
     200: json_response(

@@ -14,7 +14,7 @@ Responses = dict[int | str, dict[str, Any]]
 
 RETRY_AFTER = {"Retry-After": {"description": "seconds to wait", "schema": {"type": "integer"}}}
 LOCATION = {"Location": {"description": "the inspection", "schema": {"type": "string"}}}
-ETAG = {"ETag": {"description": "the product's revision, in quotes", "schema": {"type": "string"}}}
+ETAG = {"ETag": {"description": "the revision of what is shown, in quotes", "schema": {"type": "string"}}}
 APPLIED = {"Preference-Applied": {"description": "`wait=N`, if asked for", "schema": {"type": "string"}}}
 CHALLENGE = {"WWW-Authenticate": {"description": "RFC 6750", "schema": {"type": "string"}}}
 

@@ -46,7 +46,7 @@ log = structlog.get_logger(__name__)
 
 
 def set_etag(response: Response, revision: int) -> None:
-    """Set the answer's `ETag` to the product's revision that it shows."""
+    """Set the answer's `ETag` to the revision that it shows, of the product or of its review plan."""
     response.headers["ETag"] = f'"{revision}"'
 
 
@@ -57,18 +57,24 @@ def state_before_change(store: Store, product: str, if_match: str | None) -> Pro
         PreconditionFailed: if `if_match` names other revisions of the product. None and `*` fit any.
     """
     state = store.state(product)
-    if if_match is not None and if_match.strip() != "*" and str(state.revision) not in _revisions(if_match):
+    named = named_revisions(if_match)
+    if named is not None and state.revision not in named:
         raise PreconditionFailed(
             f"product {state.product} is at revision {state.revision}, changed by {state.changed_by or 'nobody'}; "
-            f"If-Match is {if_match[:100]}: read the product again, look at what changed, and repeat with its ETag"
+            f"If-Match is {str(if_match)[:100]}: read the product again, look at what changed, and repeat with its ETag"
         )
     return state
 
 
-def _revisions(if_match: str) -> set[str]:
-    """Return the revisions that a list of entity tags names. A weak tag names none: it is not exact (RFC 9110)."""
-    matches = (re.fullmatch(r'"([0-9]+)"', tag.strip()) for tag in if_match.split(","))
-    return {match[1] for match in matches if match}
+def named_revisions(if_match: str | None) -> frozenset[int] | None:
+    """Return the revisions that a list of entity tags names; None: any, as without a list and with `*`.
+
+    A weak tag names none: it is not exact (RFC 9110).
+    """
+    if if_match is None or if_match.strip() == "*":
+        return None
+    matches = (re.fullmatch(r'"([0-9]{1,18})"', tag.strip()) for tag in if_match.split(","))
+    return frozenset(int(match[1]) for match in matches if match)
 
 
 async def use_store(services: Services, product: str, action: Callable[[Store], T]) -> T:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import structlog
-from fastapi import APIRouter
+from fastapi import APIRouter, Header, Response
 from pydantic import ConfigDict, Field
 
 from glad_client.reviews import MAX_DEFECT_CODES, DefectKind, ReviewPlan, ReviewPlanSettings
@@ -13,10 +13,24 @@ from service.api.dependencies import CallerDep, ProductPath, ServicesDep
 from service.api.intake.acceptance import pin_product
 from service.api.openapi import operations as documents
 from service.api.problems import read_bundles
+from service.api.routes.product_changes import named_revisions, set_etag
 from service.contract import VisibleText, only_fields_of
+from service.errors import PreconditionFailed
+from service.queue.review_plans import PlanChanged
 
 router = APIRouter(tags=["reviews"])
 log = structlog.get_logger(__name__)
+
+
+IfPlanMatches = Annotated[
+    str | None,
+    Header(
+        alias="If-Match",
+        max_length=1000,
+        description="change only if this is still the plan's revision: the `ETag` of an earlier answer",
+        examples=['"3"'],
+    ),
+]
 
 
 class ReviewPlanFields(ReviewPlanSettings):
@@ -47,17 +61,29 @@ class ReviewPlanFields(ReviewPlanSettings):
 @router.get(
     "/v1/products/{product}/review-plan", summary="Show a review plan", responses=documents.REVIEW_PLAN_RESPONSES
 )
-async def plan(services: ServicesDep, product: ProductPath) -> ReviewPlan:
-    """Return the product's review plan, and those before it. One that was never set draws no image."""
+async def plan(services: ServicesDep, response: Response, product: ProductPath) -> ReviewPlan:
+    """Return the product's review plan, and those before it. One that was never set draws no image.
+
+    The `ETag` is the plan's revision: sent as `If-Match` with a change, it keeps that change from overwriting another
+    one.
+    """
     pinned = await read_bundles(services, product, pin_product, services.store, product)
-    return await services.review_plans.show(pinned.bundle.product)
+    found = await services.review_plans.show(pinned.bundle.product)
+    set_etag(response, found.revision)
+    return found
 
 
 @router.put(
     "/v1/products/{product}/review-plan", summary="Set a review plan", responses=documents.REVIEW_PLAN_PUT_RESPONSES
 )
 async def put_plan(
-    services: ServicesDep, caller: CallerDep, product: ProductPath, fields: ReviewPlanFields
+    services: ServicesDep,
+    caller: CallerDep,
+    response: Response,
+    product: ProductPath,
+    fields: ReviewPlanFields,
+    *,
+    if_match: IfPlanMatches = None,
 ) -> ReviewPlan:
     """Set the product's review plan for images that come from now on.
 
@@ -67,7 +93,15 @@ async def put_plan(
     pinned = await read_bundles(services, product, pin_product, services.store, product)
     name = pinned.bundle.product
     settings = ReviewPlanSettings.model_validate(fields.model_dump(exclude={"by"}))
-    change = await services.review_plans.set(name, settings, caller.author(fields.by), await services.jobs.now())
+    by, at = caller.author(fields.by), await services.jobs.now()
+    try:
+        change = await services.review_plans.set(name, settings, by, at, revisions=named_revisions(if_match))
+    except PlanChanged as error:
+        present = await services.review_plans.current(name)
+        raise PreconditionFailed(
+            f"the review plan of product {name} is at revision {present.revision}, set by {present.by or 'nobody'}; "
+            f"If-Match is {str(if_match)[:100]}: read the plan again, look at what changed, and repeat with its ETag"
+        ) from error
     log.info(
         "review plan set",
         product=name,
@@ -77,4 +111,6 @@ async def put_plan(
         by=change.by,
         key=caller.key_name,
     )
-    return await services.review_plans.show(name)
+    found = await services.review_plans.show(name)
+    set_etag(response, found.revision)
+    return found

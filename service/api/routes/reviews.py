@@ -171,6 +171,14 @@ class NextReviewFields(BaseModel):
         None,
         description="this image and no other, to decide on it again: 204 if it does not wait, or somebody else has it",
     )
+    desk: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9_-]{1,64}$",
+        description="where the person sits, such as a tab of a browser. What the same person was given there before, "
+        "and is not in `skip`, is given again by a new claim, or given back if it is not asked for: so a page that is "
+        "loaded anew, or a call that is repeated, holds no image in vain",
+        examples=["tab-5f0c2a9b"],
+    )
     by: VisibleText | None = Field(
         None, description="who will judge; needed unless a person has signed in, who is named instead"
     )
@@ -190,10 +198,16 @@ async def next_review(services: ServicesDep, caller: CallerDep, fields: NextRevi
     A blind image comes without what the service and others found; no person gets one that the same person has judged.
     """
     person = _reviewer(caller, fields.by)
+    gone: list[InspectionId] = []
     for _ in range(MOST_EXPIRED):
         try:
             claim = await services.review_queue.next(
-                person, product=fields.product, station=fields.station, skip=fields.skip, wanted=fields.inspection
+                person,
+                product=fields.product,
+                station=fields.station,
+                skip=(*gone, *fields.skip),
+                wanted=fields.inspection,
+                desk=fields.desk,
             )
         except ClaimsFull as error:
             raise TooManyClaims(
@@ -207,6 +221,7 @@ async def next_review(services: ServicesDep, caller: CallerDep, fields: NextRevi
         if result is not None and await _is_there_to_see(services, claim):
             task = _task(claim, result)
             return Response(task.model_dump_json(by_alias=True), media_type="application/json")
+        gone.append(claim.inspection_id)
     return Response(status_code=204)
 
 

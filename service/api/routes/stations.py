@@ -19,7 +19,7 @@ from service.api.openapi.bodies import submit_body
 from service.api.problems import read_bundles
 from service.api.routes.inspections import submission_response
 from service.auth.scopes import Caller
-from service.contract import Result, StationName, VisibleText, check_visible
+from service.contract import Result, StationName, Text, VisibleText, check_visible
 from service.errors import InvalidFields, UnknownStation
 from service.queue.stations import MOST_STATIONS, StationsFull
 
@@ -115,6 +115,7 @@ async def hold(services: ServicesDep, caller: CallerDep, station: StationPath, f
     """Put the station on hold, or change the reason: what is accepted from now on does not pass.
 
     Its parts are still inspected: one that would pass is `review`, one that fails still fails. Event: `station.held`.
+    The hold of a failed check by limit samples is not replaced: it stays behind this one, as `check_hold`.
     """
 
     def held(present: StationSettings | None) -> StationSettings:
@@ -131,15 +132,20 @@ async def release(
     caller: CallerDep,
     station: StationPath,
     by: Annotated[VisibleText | None, Query(description="who releases it; default: the name of the API key")] = None,
+    reason: Annotated[
+        Text | None, Query(description="`hold` as it was read: if another one is in force, it stays; default: any")
+    ] = None,
 ) -> StationView:
     """Lift the station's hold: what is accepted from now on passes again. Event: `station.released`.
 
-    Without a hold nothing changes.
+    Without a hold nothing changes. Each call lifts one hold: if a check by limit samples failed while a person held the
+    station, `check_hold` is in force from then on (event `station.held`), and is lifted by a call of its own.
     """
 
     def released(present: StationSettings | None) -> StationSettings | None:
         settings = _known(station, present)
-        return None if settings.hold is None else settings.model_copy(update={"hold": None})
+        is_other = reason is not None and reason != settings.hold
+        return None if settings.hold is None or is_other else settings.model_copy(update={"hold": None})
 
     return await _change(services, caller, station, by, released)
 
@@ -223,6 +229,7 @@ def _view(station: str, change: StationChange) -> StationView | None:
         held_at=change.held_at,
         held_by=change.held_by,
         held_sample=change.held_sample,
+        check_hold=change.check_hold,
     )
 
 

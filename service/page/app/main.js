@@ -1,4 +1,5 @@
 /** The page's start: texts, session, then the component of the address. */
+import "./lib/desk.js"; // from the beginning: a tab may be duplicated before anybody reviews in it
 import { html, render, useEffect, useErrorBoundary, useRef, useState } from "./lib/html.js";
 import { Link, matchPath, navigate, useLocation } from "./lib/router.js";
 import { loadSession, signOut, useSession } from "./lib/session.js";

@@ -127,6 +127,69 @@ async def test_the_first_wrong_verdict_holds_the_station_until_somebody_releases
     assert (await line.http.post(CHECK)).json()["earlier"][0]["state"] == "failed"
 
 
+async def failed(line: Running, show: Show, client: redis.Redis) -> dict[str, Any]:
+    """The station after a check that a bad sample has failed by passing."""
+    await line.http.post(CHECK, json={"by": "b.huber"})
+    await show("BAD-1", PASS)
+    assert (await judged(line, client))["check"]["state"] == "failed"
+    return dict((await line.http.get(URL)).json())
+
+
+async def release(line: Running, **query: str) -> dict[str, Any]:
+    """The station after somebody has released it."""
+    answer = await line.http.delete(f"{URL}/hold", params={"by": "c.novak", **query})
+    assert answer.status_code == 200
+    return dict(answer.json())
+
+
+REASON = "limit sample BAD-1 (bad) was pass"
+
+
+async def test_a_failed_check_keeps_a_persons_hold_and_each_is_released_by_itself(
+    line: Running, show: Show, client: redis.Redis
+) -> None:
+    held = (await line.http.put(f"{URL}/hold", json={"reason": "lens is dirty", "by": "a.meier"})).json()
+    station = await failed(line, show, client)
+    front = {name: held[name] for name in ("hold", "held_by", "held_at", "held_sample")}
+    assert {name: station[name] for name in front} == front == front | {"hold": "lens is dirty", "held_by": "a.meier"}
+    sample = {"serial": "BAD-1", "expected": "bad", "verdict": "pass"}
+    behind = station["check_hold"]
+    assert behind == {"reason": REASON, "sample": sample, "at": station["changed_at"], "by": "b.huber"}
+    assert kinds(client)[-1] == "limit_samples.failed"
+    assert (told(client)[-1]["reason"], told(client)[-1]["hold_sample"]) == (REASON, sample)
+    later = (await line.http.put(URL, json={"product": "toy", "lot": "L-8", "by": "mes"})).json()
+    assert (later["hold"], later["check_hold"]) == ("lens is dirty", behind)  # a changeover lifts neither
+    assert (await line.http.get(f"/v1/inspections/{await show('SN-7', PASS)}")).json()["hold"] == "lens is dirty"
+
+    station = await release(line)
+    assert (station["hold"], station["held_sample"], station["held_by"]) == (REASON, sample, "b.huber")
+    assert (station["held_at"], station["check_hold"]) == (behind["at"], None)
+    assert (told(client)[-1]["type"], told(client)[-1]["reason"]) == ("station.held", REASON)
+    # A second call for the same hold, of another person or because an answer was lost, lifts nothing.
+    assert (await release(line, reason="lens is dirty")) == station
+    assert (await line.http.get(f"/v1/inspections/{await show('SN-8', PASS)}")).json()["verdict"] == "review"
+    station = await release(line, reason=REASON)
+    assert (station["hold"], station["held_sample"], station["check_hold"]) == (None, None, None)
+    assert kinds(client)[-1] == "station.released"
+
+
+async def test_a_person_who_gives_another_reason_lifts_no_failed_check(
+    line: Running, show: Show, client: redis.Redis
+) -> None:
+    station = await failed(line, show, client)
+    held = (await line.http.put(f"{URL}/hold", json={"reason": "lens is being cleaned", "by": "a.meier"})).json()
+    assert (held["hold"], held["held_by"], held["held_sample"]) == ("lens is being cleaned", "a.meier", None)
+    assert (held["check_hold"]["reason"], held["check_hold"]["at"]) == (REASON, station["held_at"])
+    await line.http.post(CHECK, json={"by": "b.huber"})
+    await show("GOOD-1", FAIL)  # checked again before it is released, in vain: the last check is what counts
+    await judged(line, client)
+    behind = (await line.http.get(URL)).json()["check_hold"]
+    assert behind["reason"] == "limit sample GOOD-1 (good) was fail"
+    lifted = (await line.http.put(URL, json={"product": "toy", "hold": None})).json()
+    assert (lifted["hold"], lifted["held_at"]) == (behind["reason"], behind["at"])  # as by DELETE: one at a time
+    assert (await release(line))["hold"] is None
+
+
 async def test_a_station_on_hold_can_be_checked_before_it_is_released(
     line: Running, show: Show, client: redis.Redis
 ) -> None:

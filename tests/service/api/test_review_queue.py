@@ -295,6 +295,93 @@ async def test_who_asks_and_never_answers_does_not_get_all_that_waits(
     assert client.ttl(keys.review_claims("greedy")) <= 120
 
 
+async def test_what_a_person_has_at_a_desk_is_given_again_there_and_the_old_claim_is_worth_nothing(
+    api: Running, line: Line
+) -> None:
+    first, second = await line.end(FAIL), await line.end(FAIL)
+    lost = await ask(api, "ann", desk="tab-1")  # whose answer nobody saw: the page was loaded anew
+    again = await ask(api, "ann", desk="tab-1")
+    assert lost is not None
+    assert again is not None
+    assert [lost["inspection"]["id"], again["inspection"]["id"]] == [first, first]
+    assert (await api.http.post(f"/v1/reviews/claims/{lost['claim']}/renew")).status_code == 409
+    await api.http.delete(f"/v1/reviews/claims/{lost['claim']}")  # of the page that was left, late
+    assert (await order_of(api, "bob")) == [second]
+    await decide(api, again, "ok", "ann")
+    assert await ask(api, "ann", desk="tab-1") is None
+
+
+async def test_images_of_two_desks_and_those_that_the_desk_names_are_not_given_again(api: Running, line: Line) -> None:
+    ids = [await line.end(FAIL) for _ in range(5)]
+    asked = [
+        ("ann", "tab-1", ()),
+        ("ann", "tab-1", ids[:1]),
+        ("ann", "tab-2", ()),
+        ("bob", "tab-1", ()),
+        ("ann", None, ()),
+    ]
+    given = [await ask(api, by, skip=list(skip), **({"desk": desk} if desk else {})) for by, desk, skip in asked]
+    assert [(task or {})["inspection"]["id"] for task in given] == ids
+    assert await ask(api, "ann") is None  # without a desk it is as ever
+    assert await ask(api, "bob", desk="tab-2") is None
+    again = await ask(api, "ann", desk="tab-1")
+    assert (again or {})["inspection"]["id"] == ids[0]  # of several the one that was given first
+    again = await ask(api, "ann", desk="tab-2", inspection=ids[1])
+    assert again is None  # an image that is asked for by its id is somebody's as any other
+    again = await ask(api, "ann", desk="tab-1", inspection=ids[1])
+    assert (again or {})["inspection"]["id"] == ids[1]
+
+
+async def test_an_image_that_the_desk_does_not_ask_for_any_more_is_given_back(api: Running, line: Line) -> None:
+    left = await line.end(FAIL, station="s1")
+    await ask(api, "ann", desk="tab-1", station="s1")
+    assert await ask(api, "bob") is None
+    assert await ask(api, "ann", desk="tab-1", station="s2") is None
+    assert ((await ask(api, "bob")) or {})["inspection"]["id"] == left
+
+
+async def test_who_has_the_most_images_gets_those_of_the_desk_again_and_no_more(api: Running, line: Line) -> None:
+    ids = [await line.end(FAIL) for _ in range(MOST_CLAIMS + 1)]
+    for number in range(MOST_CLAIMS):
+        await ask(api, "ann", desk="tab-1", skip=ids[:number])
+    again = [await ask(api, "ann", desk="tab-1", skip=ids[:number]) for number in range(MOST_CLAIMS)]
+    assert [(task or {})["inspection"]["id"] for task in again] == ids[:MOST_CLAIMS]
+    full = {"by": "ann", "desk": "tab-1", "skip": ids[:MOST_CLAIMS]}
+    assert (await api.http.post("/v1/reviews/next", json=full)).status_code == 429
+    assert (await api.http.post("/v1/reviews/next", json={"by": "ann", "desk": "tab-2"})).status_code == 429
+
+
+async def test_a_blind_image_is_given_again_blind_and_not_to_who_has_judged_it_meanwhile(
+    api: Running, line: Line
+) -> None:
+    inspection_id = await line.end(PASS, audit=0.25)
+    await ask(api, "ann", desk="tab-1")
+    again = await ask(api, "ann", desk="tab-1")
+    assert again is not None
+    assert (again["task"], again["blind"], "verdict" in again["inspection"]) == ("audit", True, False)
+    openly = {"decision": "ok", "by": "ann"}  # from the history, where everything is seen
+    assert (await api.http.post(f"/v1/inspections/{inspection_id}/review", json=openly)).status_code == 200
+    assert await ask(api, "ann", desk="tab-1") is None
+    assert ((await ask(api, "bob")) or {})["task"] == "audit"
+
+
+@pytest.mark.parametrize("desk", ["", "tab 1", "x" * 65, "a\nb", 7])
+async def test_a_desk_is_a_short_name_of_letters_and_digits(api: Running, desk: object) -> None:
+    assert (await api.http.post("/v1/reviews/next", json={"by": "ann", "desk": desk})).status_code == 422
+
+
+async def test_an_image_that_is_looked_at_long_stays_one_of_the_persons(
+    api: Running, line: Line, client: redis.Redis
+) -> None:
+    await line.end(FAIL)
+    task = await ask(api, "ann")
+    assert task is not None
+    client.delete(keys.review_claims("ann"))  # as two minutes later
+    await api.http.post(f"/v1/reviews/claims/{task['claim']}/renew")
+    assert client.smembers(keys.review_claims("ann")) == {task["inspection"]["id"]}
+    assert 115_000 < client.pttl(keys.review_claims("ann")) <= 120_000
+
+
 async def test_the_image_of_one_person_is_not_answered_by_another(api: Running, line: Line) -> None:
     inspection_id = await line.end(FAIL)
     task = await ask(api, "ann")
@@ -492,6 +579,27 @@ async def test_a_plan_is_shown_with_those_before_it(api: Running) -> None:
     assert (shown["revision"], shown["audit_share"], shown["defect_codes"], shown["by"]) == (2, 0.05, codes, "q")
     assert [(one["revision"], one["audit_share"]) for one in shown["earlier"]] == [(1, 0.02)]
     assert (await api.http.get("/v1/products/none/review-plan")).status_code == 404
+
+
+async def test_of_two_people_who_change_the_plan_they_saw_one_is_refused_and_told_by_whom(api: Running) -> None:
+    url = "/v1/products/toy/review-plan"
+    seen = (await api.http.get(url)).headers["etag"]
+    assert seen == '"0"'
+    answers = await asyncio.gather(
+        *(api.http.put(url, json={"audit_share": 0.1, "by": by}, headers={"If-Match": seen}) for by in ("ann", "bob"))
+    )
+    made, refused = sorted(answers, key=lambda one: one.status_code)
+    assert (made.status_code, made.headers["etag"], made.json()["revision"]) == (200, '"1"', 1)
+    assert (refused.status_code, refused.json()["type"]) == (412, "urn:glad:problem:precondition-failed")
+    assert f"revision 1, set by {made.json()['by']}" in refused.json()["detail"]
+    shown = await api.http.get(url)
+    assert (shown.headers["etag"], shown.json()["by"], shown.json()["earlier"]) == ('"1"', made.json()["by"], [])
+    for stale in ('W/"1"', '"0"', "1", ""):
+        assert (await api.http.put(url, json={}, headers={"If-Match": stale})).status_code == 412, stale
+    for fresh in ('"7", "1"', "*"):
+        assert (await api.http.put(url, json={"by": fresh}, headers={"If-Match": fresh})).status_code == 200, fresh
+    await set_plan(api)  # an old caller, who names none
+    assert (await api.http.get(url)).json()["revision"] == 4
 
 
 @pytest.mark.parametrize(

@@ -14,13 +14,17 @@ import redis
 import typer
 from typer.testing import CliRunner
 
+from glad_client.answers import CheckHold, StationChange, StationSettings
 from glad_client.client import Client
 from glad_client.errors import ApiError
+from glad_client.results import FailedSample
 from model_store.store import Store
 from service.cli.camera import camera
 from service.cli.reviews import app as reviews_app
 from service.cli.station import app as station_app
 from service.cli.thresholds import app as thresholds_app
+from service.contract import now
+from service.queue import keys
 from service.queue.jobs import JobQueue
 from service.queue.submitter import JobSubmitter
 from service.settings import Settings
@@ -228,6 +232,27 @@ def test_a_station_is_set_shown_held_released_and_removed(glad: Glad) -> None:
     assert "line-3 is not on hold" in glad(station_app, "release", "line-3").output
     assert "is removed" in glad(station_app, "remove", "line-3", "--yes").output
     assert glad(station_app, "show", "line-3").exit_code == 1
+
+
+def test_of_two_holds_release_lifts_the_persons_and_says_what_still_holds(glad: Glad, client: redis.Redis) -> None:
+    settings, sample = (
+        StationSettings(product="toy", hold="blurred"),
+        FailedSample(serial="B", expected="bad", verdict=None),
+    )
+    check = CheckHold(reason="limit sample B (bad) was pass", sample=sample, at=now(), by="b.huber")
+    change = StationChange(
+        at=now(), by="a.meier", settings=settings, held_at=now(), held_by="a.meier", check_hold=check
+    )
+    client.xadd(keys.station("line-3"), {"change": change.model_dump_json()})
+    client.sadd(keys.STATIONS, "line-3")
+    assert "check_hold       limit sample B (bad) was pass" in glad(station_app, "show", "line-3").output
+    assert (
+        "line-3 stays on hold after that: limit sample B (bad) was pass. Lift"
+        in glad(station_app, "release", "line-3").output
+    )
+    released = glad(station_app, "release", "line-3", "--yes").output
+    assert "line-3 is on hold: limit sample B (bad) was pass" in released
+    assert "is not on hold any more" in glad(station_app, "release", "line-3", "--yes").output
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@
 
 import { api, artifactUrl, Problem } from "./api.js";
 import { decisions } from "./decisions.js";
+import { askForImage } from "./desk.js";
 import { createStore } from "./store.js";
 
 /** How many images are claimed: the shown one and the next. */
@@ -196,10 +197,11 @@ export class Claims {
 
   /** @returns {Promise<boolean>} whether there was one */
   async #claimNext() {
-    const unsent = decisions.view.get().waiting.map((one) => one.inspection); // the service would hand them out again
-    const skip = [...new Set([...this.#tasks.map((task) => task.inspection.id), ...unsent, ...this.#skipped])];
-    const body = { ...this.filter, skip: skip.slice(0, MOST_SKIPPED) };
-    const found = await api.send("POST", "/v1/reviews/next", body);
+    const found = await askForImage(() => {
+      const unsent = decisions.view.get().waiting.map((one) => one.inspection); // the service would hand them out again
+      const skip = [...new Set([...this.#tasks.map((task) => task.inspection.id), ...unsent, ...this.#skipped])];
+      return { ...this.filter, skip: skip.slice(0, MOST_SKIPPED) };
+    });
     this.#empty = !found;
     if (!found) {
       return false;

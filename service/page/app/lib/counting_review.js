@@ -27,6 +27,6 @@ export function countingReview(reviews) {
  * @param {any} before the review that counts so far; null: none does
  * @returns {boolean}
  */
-export function isSecondLook(review, before) {
+function isSecondLook(review, before) {
   return Boolean(review.blind && before && before.by !== review.by);
 }

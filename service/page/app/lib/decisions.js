@@ -6,11 +6,11 @@
  */
 
 import { api, Problem } from "./api.js";
+import { askForImage, desk } from "./desk.js";
 import { createStore } from "./store.js";
 import { t } from "./texts.js";
 
 const STORED = "glad.decisions.";
-const TAB = "glad.tab";
 const FIRST_PAUSE_MS = 1000;
 const LONGEST_PAUSE_MS = 30_000;
 /** A list that no tab has touched for so long belongs to one that was closed. */
@@ -242,7 +242,7 @@ async function withdraw(operation) {
  * @returns {Promise<Task | undefined>}
  */
 async function claimAgain({ inspection, task }) {
-  const found = /** @type {Task | null} */ (await api.send("POST", "/v1/reviews/next", { inspection }));
+  const found = /** @type {Task | null} */ (await askForImage(() => ({ inspection })));
   if (!found || found.task === task) return found ?? undefined;
   await api.send("DELETE", `/v1/reviews/claims/${found.claim}`);
   return undefined;
@@ -281,12 +281,7 @@ function isSame(review, body) {
 
 /** The name under which this tab keeps its list: another tab must not send the same decisions. */
 function storedName() {
-  let tab = sessionStorage.getItem(TAB);
-  if (!tab) {
-    tab = [...crypto.getRandomValues(new Uint8Array(8))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-    sessionStorage.setItem(TAB, tab);
-  }
-  return STORED + tab;
+  return STORED + desk;
 }
 
 /** Return the lists that closed tabs have left, and take them over. */

@@ -7,6 +7,7 @@ const NAMES = [
   "inspection.expired",
   "inspection.overtime",
   "inspection.reviewed",
+  "inspection.review_withdrawn",
   "part.disposition",
   "station.held",
   "station.released",

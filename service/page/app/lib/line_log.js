@@ -1,8 +1,12 @@
 /** The last parts of a line, newest first: pure functions of events and of the history. */
-import { countingReview, isSecondLook } from "./counting_review.js";
+import { countingReview } from "./counting_review.js";
 
 /** So many parts are remembered. */
 export const MOST_ENTRIES = 50;
+
+/**
+ * @typedef {{decision: "ok" | "defect", by: string, at: string, blind?: boolean, withdrawn_at?: string | null}} Review
+ */
 
 /**
  * What is known of one part's image without a further call.
@@ -20,7 +24,8 @@ export const MOST_ENTRIES = 50;
  * @property {string | null} limit_sample
  * @property {any} quality
  * @property {{code: string, detail: string} | null} error
- * @property {{decision: "ok" | "defect", by: string} | null} review
+ * @property {Review[]} reviews all that are known, oldest first, also those that were withdrawn
+ * @property {Review | null} review the one that counts
  * @property {string} product
  * @property {string | null} serial
  * @property {string | null} lot
@@ -31,6 +36,7 @@ export const MOST_ENTRIES = 50;
  */
 
 const ENDS = new Set(["inspection.done", "inspection.failed", "inspection.expired", "inspection.overtime"]);
+const REVIEWS = new Set(["inspection.reviewed", "inspection.review_withdrawn"]);
 
 /**
  * Return the entries after an event; those of other types than inspections change nothing.
@@ -41,38 +47,47 @@ const ENDS = new Set(["inspection.done", "inspection.failed", "inspection.expire
  */
 export function withEvent(entries, type, event) {
   const at = entries.findIndex((one) => one.id === event.inspection_id);
-  if (type === "inspection.reviewed") {
-    return at < 0 ? entries : entries.with(at, { ...entries[at], review: reviewAfter(event, entries[at].review) });
+  if (REVIEWS.has(type)) {
+    return at < 0 || !event.review ? entries : entries.with(at, withReviews(entries[at], [event.review]));
   }
   if (!ENDS.has(type)) return entries;
   const entry = entryOf({ ...event, id: event.inspection_id }, type === "inspection.overtime");
   if (at < 0) return [entry, ...entries].slice(0, MOST_ENTRIES);
   const known = entries[at];
   if (entry.is_waiting && !known.is_waiting) return entries; // the verdict has come meanwhile
-  return entries.with(at, { ...entry, overtime: entry.overtime || known.overtime, review: known.review });
+  return entries.with(at, withReviews({ ...entry, overtime: entry.overtime || known.overtime }, known.reviews));
 }
 
 /**
- * Return the review that counts after an event; null if people disagree.
- * @param {any} event
- * @param {Entry["review"]} before
- * @returns {Entry["review"]}
+ * Return the entry with these reviews too, in the order in which they are told. A withdrawal stays one: of the same
+ * review told twice, an event may be older than the history, and the history older than an event.
+ * @param {Entry} entry
+ * @param {Review[]} told
+ * @returns {Entry}
  */
-function reviewAfter({ review, decision }, before) {
-  if (!review || decision === "disputed") return null;
-  return isSecondLook(review, before) ? before : review;
+function withReviews(entry, told) {
+  const reviews = [...entry.reviews];
+  for (const review of told) {
+    const at = reviews.findIndex((one) => one.by === review.by && one.at === review.at);
+    if (at < 0) reviews.push(review);
+    else if (!reviews[at].withdrawn_at) reviews[at] = review;
+  }
+  return { ...entry, reviews, review: countingReview(reviews) };
 }
 
 /**
- * Return the entries with those of the history that they lack, in the order in which they ended.
+ * Return the entries with what the history knows beyond them: parts that they lack, verdicts and reviews whose events
+ * were missed. They are in the order in which they ended.
  * @param {Entry[]} entries
  * @param {any[]} inspections as `GET /v1/inspections` gives them
  * @returns {Entry[]}
  */
 export function withHistory(entries, inspections) {
-  const known = new Set(entries.map((one) => one.id));
-  const others = inspections.filter((one) => !known.has(one.id)).map((one) => entryOf(one, false));
-  return [...entries, ...others].sort((a, b) => (a.at < b.at ? 1 : -1)).slice(0, MOST_ENTRIES);
+  const all = new Map(entries.map((one) => [one.id, one]));
+  for (const found of inspections.map((one) => entryOf(one, false))) {
+    all.set(found.id, withReviews(found, all.get(found.id)?.reviews ?? []));
+  }
+  return [...all.values()].sort((a, b) => (a.at < b.at ? 1 : -1)).slice(0, MOST_ENTRIES);
 }
 
 /**
@@ -81,6 +96,7 @@ export function withHistory(entries, inspections) {
  * @returns {Entry}
  */
 export function entryOf(found, isWaiting) {
+  const reviews = found.reviews ?? [];
   return {
     id: found.id,
     verdict: found.verdict ?? null,
@@ -95,7 +111,8 @@ export function entryOf(found, isWaiting) {
     limit_sample: found.limit_sample ?? null,
     quality: found.quality?.passed === false ? found.quality : null,
     error: found.error ?? null,
-    review: found.review ?? countingReview(found.reviews ?? []),
+    reviews,
+    review: countingReview(reviews),
     product: found.product,
     serial: found.serial ?? null,
     lot: found.lot ?? null,

@@ -8,7 +8,7 @@ import { hasScope, useSession } from "../lib/session.js";
 import { formatNumber, formatTime, t } from "../lib/texts.js";
 import { HoldControl } from "../parts/hold.js";
 import { LimitCheckLink } from "../parts/limit_check_link.js";
-import { formatScore, reasonText } from "../parts/reason.js";
+import { formatScore, holdText, reasonText } from "../parts/reason.js";
 import { ScoreBar } from "../parts/score_bar.js";
 import { Strip } from "../parts/strip.js";
 import { VerdictShape } from "../parts/verdict.js";
@@ -56,7 +56,7 @@ export default function LinePage({ params }) {
       ${session?.signed_in && !hasScope("read") && html`<p class="note note-problem">${t("line.needs_read")}</p>`}
       ${(station ? [] : held).map(
         (one) => html`<p key=${one.station} class="banner" role="alert">
-          <span><strong>${t("line.held", { station: one.station })}</strong> ${one.hold}</span>
+          <span><strong>${t("line.held", { station: one.station })}</strong> ${holdTexts(one)}</span>
           <${Link} class="button" href=${`/line/${encodeURIComponent(one.station)}`}>${t("line.to_station")}<//>
         </p>`,
       )}
@@ -70,6 +70,12 @@ export default function LinePage({ params }) {
     <section class="line-picture" aria-label=${t("line.picture")}><${Viewer} inspection=${inspection} /></section>
     <${Strip} entries=${entries} shownId=${shown?.id ?? null} isPinned=${pinned !== null} onPin=${pin} />
   </main>`;
+}
+
+/** Why a station is on hold: a person's words, a failed check, or both. @param {any} station */
+function holdTexts({ hold, held_sample, check_hold }) {
+  const texts = [holdText(hold, held_sample), check_hold && holdText(check_hold.reason, check_hold.sample)];
+  return texts.filter(Boolean).join(" · ");
 }
 
 /**

@@ -1,5 +1,5 @@
 /** A station's hold: why nothing passes, since when, and the buttons that hold and release. */
-import { api, Problem, stationPath } from "../lib/api.js";
+import { api, Problem, stationPath, withQuery } from "../lib/api.js";
 import { html, useCallback, useState } from "../lib/html.js";
 import { usePolling } from "../lib/polling.js";
 import { askPerson, hasScope } from "../lib/session.js";
@@ -21,6 +21,8 @@ const LONGEST_REASON = 128;
  * @property {string | null} held_at
  * @property {string | null} held_by
  * @property {any} held_sample the limit sample that put it on hold; null: a person did
+ * @property {{reason: string, sample: any, at: string, by: string | null} | null} check_hold of a failed check, behind
+ *   the hold of a person
  */
 
 /**
@@ -94,9 +96,13 @@ export function HoldControl({ station, revision, onChange = () => {} }) {
     await make(() => api.send("PUT", stationPath(station, "/hold"), { reason }));
   };
   const release = async () => {
-    const question = { title: t("hold.release_title"), text: t("hold.release_text", { station }) };
-    if (!(await confirmChange({ ...question, action: t("hold.release") })) || (await askPerson()) === null) return;
-    await make(() => api.send("DELETE", stationPath(station, "/hold")));
+    const { hold: reason, held_sample, check_hold } = /** @type {Station} */ (found);
+    const values = { reason: holdText(reason ?? "", held_sample), other: check_hold ? checkText(check_hold) : "" };
+    const text = check_hold ? t("hold.release_one", values) : t("hold.release_text", { station });
+    const question = { title: t("hold.release_title"), text, action: t("hold.release") };
+    if (!(await confirmChange(question)) || (await askPerson()) === null) return;
+    // Only what the person has read: another one may have released that meanwhile, and a check's hold be in force.
+    await make(() => api.send("DELETE", withQuery(stationPath(station, "/hold"), { reason })));
   };
   const problem = failure ?? (error instanceof Problem && error.status === 401 ? null : error);
   const note = problem && html`<${ProblemNote} error=${problem} />`;
@@ -124,16 +130,26 @@ export function HoldControl({ station, revision, onChange = () => {} }) {
       </svg>
       <div class="hold-text">
         <p><strong>${t("hold.held")}</strong> ${holdText(found.hold, found.held_sample)}</p>
-        <p class="hint">${whoAndWhen(found)} ${t("hold.meaning")}</p>
+        <p class="hint">${whoAndWhen(found.held_at, found.held_by)} ${t("hold.meaning")}</p>
+        ${found.check_hold && html`<${AlsoByCheck} hold=${found.check_hold} />`}
       </div>
       ${releaseButton}
     </div>
   </div>`;
 }
 
-/** @param {Station} station */
-function whoAndWhen(station) {
-  if (!station.held_at) return "";
-  const values = { since: formatDate(station.held_at), by: station.held_by ?? "–" };
-  return t("hold.since", values);
+/** @param {{hold: NonNullable<Station["check_hold"]>}} props */
+function AlsoByCheck({ hold }) {
+  return html`<p><strong>${t("hold.also")}</strong> ${checkText(hold)}</p>
+    <p class="hint">${whoAndWhen(hold.at, hold.by)}</p>`;
+}
+
+/** @param {NonNullable<Station["check_hold"]>} hold */
+function checkText({ reason, sample }) {
+  return holdText(reason, sample);
+}
+
+/** @param {string | null} at @param {string | null} by */
+function whoAndWhen(at, by) {
+  return at ? t("hold.since", { since: formatDate(at), by: by ?? "–" }) : "";
 }

@@ -5,6 +5,7 @@ import { askPerson } from "../lib/session.js";
 import { formatDate, formatNumber, t } from "../lib/texts.js";
 import { confirmChange } from "./dialog.js";
 import { ProblemNote } from "./problem.js";
+import { isOutdated } from "./product_data.js";
 
 /** @typedef {{code: string, title: string, key: string | null}} DefectKind */
 /** @typedef {{audit_share: number, double_read_share: number, defect_codes: DefectKind[]}} Settings */
@@ -19,12 +20,18 @@ const NEW_KIND = { code: "", title: "", key: null };
 /** @param {{product?: string}} props */
 export function ReviewPlan({ product }) {
   const [plan, setPlan] = useState(/** @type {Plan | null} */ (null));
+  const [edited, setEdited] = useState(/** @type {Plan | null} */ (null));
   const [problem, setProblem] = useState(/** @type {unknown} */ (null));
   const path = `/v1/products/${product}/review-plan`;
+  /** Show a plan, and begin with it. @param {Plan | null} found */
+  const begin = (found) => {
+    setPlan(found);
+    setEdited(found);
+  };
   const read = () => {
     setProblem(null);
-    setPlan(null);
-    if (product) api.get(path).then(setPlan, setProblem);
+    begin(null);
+    if (product) api.get(path).then(begin, setProblem);
   };
   useEffect(read, [product]);
 
@@ -35,14 +42,33 @@ export function ReviewPlan({ product }) {
     const by = isSure ? await askPerson() : null;
     if (by === null) return;
     setProblem(null);
-    await api.send("PUT", path, { ...settings, by }).then(setPlan, setProblem);
+    const headers = { "If-Match": `"${plan?.revision}"` };
+    try {
+      begin(await api.send("PUT", path, { ...settings, by }, { headers }));
+    } catch (refusal) {
+      // The form goes on from what was typed; saved once more, it replaces a plan that the person has seen.
+      await (isOutdated(refusal) ? api.get(path).then(setPlan) : Promise.reject(refusal)).catch(setProblem);
+    }
   };
   if (!product) return html`<p class="note">${t("review.plan_no_product")}</p>`;
   return html`<section class="review-plan">
     <h2>${t("review.plan_of", { product })}</h2>
     ${Boolean(problem) && html`<${ProblemNote} error=${problem} onRetry=${plan ? undefined : read} />`}
-    ${plan && html`<${Form} key=${plan.revision} plan=${plan} onSave=${save} /><${Earlier} plan=${plan} onSave=${save} />`}
+    ${plan && plan !== edited && html`<${Meanwhile} plan=${plan} onTake=${() => begin(plan)} />`}
+    ${edited && html`<${Form} key=${edited.revision} plan=${edited} onSave=${save} />`}
+    ${plan && html`<${Earlier} plan=${plan} onSave=${save} />`}
   </section>`;
+}
+
+/** Somebody else changed the plan since the form began. @param {{plan: Plan, onTake: () => void}} props */
+function Meanwhile({ plan, onTake }) {
+  const at = plan.at ? formatDate(plan.at) : "–";
+  return html`<div class="note note-problem" role="alert">
+    <p>${t("review.plan_meanwhile", { by: plan.by ?? "–", at })}</p>
+    <p>${t("review.plan_now", { plan: planText(plan) })}</p>
+    <p>${t("review.plan_yours")}</p>
+    <div class="actions"><button type="button" onClick=${onTake}>${t("review.plan_take")}</button></div>
+  </div>`;
 }
 
 /** @param {{plan: Plan, onSave: (settings: Settings, title: string) => void}} props */
