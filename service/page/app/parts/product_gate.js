@@ -2,12 +2,13 @@
 import { api } from "../lib/api.js";
 import { html, useState } from "../lib/html.js";
 import { expectedText, formatValue, shortValue } from "../lib/limits.js";
+import { useLoaded } from "../lib/reading.js";
 import { hasScope } from "../lib/session.js";
 import { formatDate, t } from "../lib/texts.js";
 import { Examples } from "./examples.js";
 import { LimitChart } from "./limit_chart.js";
 import { ProblemNote } from "./problem.js";
-import { changeProduct, isOutdated, productPath, refusalText, useLoaded, usePreview } from "./product_data.js";
+import { changeProduct, isOutdated, productPath, refusalText, usePreview } from "./product_data.js";
 
 /** @typedef {"darkest" | "brightest" | "black_share" | "white_share" | "sharpness" | "likeness"} LimitName */
 /** @typedef {Record<LimitName, number>} GateLimits */

@@ -2,12 +2,13 @@
 import { api } from "../lib/api.js";
 import { html, useLayoutEffect, useState } from "../lib/html.js";
 import { expectedText, formatValue, shortValue } from "../lib/limits.js";
+import { useLoaded } from "../lib/reading.js";
 import { hasScope } from "../lib/session.js";
 import { formatDate, t } from "../lib/texts.js";
 import { Examples } from "./examples.js";
 import { LimitChart } from "./limit_chart.js";
 import { ProblemNote } from "./problem.js";
-import { changeProduct, isOutdated, productPath, refusalText, useLoaded, usePreview } from "./product_data.js";
+import { changeProduct, isOutdated, productPath, refusalText, usePreview } from "./product_data.js";
 
 /** @typedef {{review: number, fail: number, pixel: number}} Limits */
 /** @typedef {{from: number, to: number, pass: number, review: number, fail: number, ok: number, defect: number, calibration: number}} ScoreBin */
