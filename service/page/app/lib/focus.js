@@ -7,12 +7,15 @@
 let last = null;
 /** Its ancestors, the nearest first: a removed element no longer knows them. @type {Element[]} */
 let around = [];
+/** The id of what was lost with its page, until the next page is drawn; "": nothing. */
+let wanted = "";
 
 /** Watch the document from now on. */
 export function keepFocus() {
   document.addEventListener("focusin", ({ target }) => {
     last = /** @type {HTMLElement} */ (target);
     around = ancestorsOf(last);
+    if (!last.matches("main")) wanted = "";
   });
   document.addEventListener("focusout", ({ target, relatedTarget }) => {
     if (relatedTarget === null) queueMicrotask(() => forget(target));
@@ -46,12 +49,14 @@ function isGone(element) {
 function restore() {
   if (!last || !isGone(last)) return;
   const isElsewhere = document.activeElement !== document.body && document.activeElement !== last;
-  const same = last.id ? document.getElementById(last.id) : null;
+  const name = last.id || wanted;
+  const same = name ? document.getElementById(name) : null;
   const place = same && !isGone(same) ? same : around.find(isPlace);
   last = null;
   if (isElsewhere) return;
   if (place) focusPlace(/** @type {HTMLElement} */ (place));
   else focusHeading();
+  if (document.activeElement?.matches("main")) wanted = name;
 }
 
 /** Whether an element is a part of the page that is seen; cells and rows alone mean nothing. @param {Element} element */
