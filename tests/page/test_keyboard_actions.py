@@ -1,38 +1,29 @@
-"""Without a mouse: every action of every page is done by keys, and is done."""
+"""Without a mouse: at the line, in the review, in the history and at the end of a shift all is done by keys."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import httpx
 import pytest
 import redis
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Page, expect
 
-from model_store.store import SHIPPED_BUNDLES, Store
 from service.contract import Job, new_inspection_id
 from service.queue import keys
 from service.queue.connection import connect
 from tests.support.browser import EmbeddedService, part
-from tests.support.bundles import new_version
 from tests.support.ended import copy_ended, end_each
-from tests.support.evaluations import measured_quality
-from tests.support.keyboard import Keyboard, walk
+from tests.support.keyboard import Keyboard, button, walk
 from tests.support.line import make_job
 from tests.support.processes import eventually
 
 Opener = Callable[..., Page]
-LINE, QUEUE, OTHER = "0-line", "0-queue", "0-unknown"
-"""Stations of this file: one that is set up, one whose images are reviewed, one that only images name. First by name."""
-PRODUCT = "by-keys"
+LINE, QUEUE = "0-line", "0-queue"
+"""Stations of this file, the first of all by name: an arrow from "all"."""
 CODES = [{"code": "scratch", "title": "Scratch", "key": "s"}]
-
-
-def get(service: EmbeddedService, path: str) -> Any:
-    return httpx.get(f"{service.url}/v1{path}").json()
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +46,6 @@ def plan(service: EmbeddedService) -> None:
     """One kind of defect; no audit."""
     plan = {"audit_share": 0.0, "double_read_share": 0.0, "defect_codes": CODES, "by": "test"}
     httpx.put(f"{service.url}/v1/products/bracket/review-plan", json=plan).raise_for_status()
-
-
-def button(page: Page | Locator, name: str) -> Locator:
-    return page.get_by_role("button", name=name, exact=True)
 
 
 def test_at_the_line_parts_are_looked_at_and_a_station_is_held_and_released(
@@ -111,7 +98,7 @@ def test_at_the_line_parts_are_looked_at_and_a_station_is_held_and_released(
     keyboard.press("Enter")
     release = button(page, "Release the station")
     expect(release).to_be_visible()
-    held = get(service, f"/stations/{LINE}")
+    held = service.get(f"/v1/stations/{LINE}")
     assert (held["hold"], held["held_by"]) == ("lens is dirty", "A. Meier")
     keyboard.press("Tab")  # from the place where the other button was
     expect(release).to_be_focused()
@@ -120,7 +107,7 @@ def test_at_the_line_parts_are_looked_at_and_a_station_is_held_and_released(
     keyboard.use(release)
     keyboard.answer("Release the station")
     expect(button(page, "Hold the station")).to_be_visible()
-    assert get(service, f"/stations/{LINE}")["hold"] is None
+    assert service.get(f"/v1/stations/{LINE}")["hold"] is None
     keyboard.use(page.get_by_role("link", name="All details"))
     expect(page).to_have_url(re.compile(f"/inspections/{inspections[1]}$"))
 
@@ -143,7 +130,7 @@ def test_an_inspection_is_decided_corrected_disposed_of_and_sent(
     keyboard.answer("Defect: Scratch", "A. Meier")
     expect(page.locator(".inspection-reviews .counts")).to_contain_text("Defect: Scratch – A. Meier")
     expect(button(page, "Defect")).to_be_focused()
-    [review] = get(service, f"/inspections/{inspections[1]}")["reviews"]
+    [review] = service.get(f"/v1/inspections/{inspections[1]}")["reviews"]
     assert (review["defect_code"], review["note"]) == ("scratch", "seen by hand")
     keyboard.use(button(page, "Withdraw my decision"))
     keyboard.answer("Withdraw my decision")
@@ -154,11 +141,11 @@ def test_an_inspection_is_decided_corrected_disposed_of_and_sent(
     keyboard.answer("Rework")
     take_back = button(page, "Take back")
     expect(take_back).to_be_visible()
-    assert get(service, "/parts/L-2")["disposition"]["disposition"] == "rework"
+    assert service.get("/v1/parts/L-2")["disposition"]["disposition"] == "rework"
     keyboard.use(take_back)
     keyboard.answer("Take back")
     expect(take_back).to_have_count(0)
-    assert get(service, "/parts/L-2")["disposition"] is None
+    assert service.get("/v1/parts/L-2")["disposition"] is None
 
 
 def test_an_expired_inspection_is_inspected_again(
@@ -228,8 +215,8 @@ def test_images_are_decided_marked_skipped_and_taken_back(
     expect_image("Q-2")
     keyboard.press("o")
     expect(page.get_by_role("heading", name="Nothing waits")).to_be_visible()
-    eventually(lambda: len(get(service, f"/inspections/{ids[1]}")["reviews"]) == 1)
-    first, _, last = [get(service, f"/inspections/{one}")["reviews"] for one in ids]
+    eventually(lambda: len(service.get(f"/v1/inspections/{ids[1]}")["reviews"]) == 1)
+    first, _, last = [service.get(f"/v1/inspections/{one}")["reviews"] for one in ids]
     assert [(one["decision"], one["note"], bool(one["withdrawn_at"])) for one in first] == [
         ("defect", None, True),
         ("ok", "looks odd", False),
@@ -267,7 +254,7 @@ def test_numbers_are_chosen_and_exported_and_the_plan_is_changed_and_restored(
     keyboard.press("Enter")
     keyboard.answer("Save", "Q. Engineer")
     expect(page.get_by_text(re.compile("^Set by Q. Engineer"))).to_be_visible()
-    changed = get(service, "/products/bracket/review-plan")
+    changed = service.get("/v1/products/bracket/review-plan")
     assert (changed["audit_share"], changed["defect_codes"][1:]) == (
         0.015,
         [{"code": "dent", "title": "Dent", "key": "e"}],
@@ -277,7 +264,7 @@ def test_numbers_are_chosen_and_exported_and_the_plan_is_changed_and_restored(
     keyboard.use(page.get_by_role("button", name="Restore").first)
     keyboard.answer("Save")
     expect(page.get_by_label("Random check")).to_have_value("0")
-    assert get(service, "/products/bracket/review-plan")["defect_codes"] == CODES
+    assert service.get("/v1/products/bracket/review-plan")["defect_codes"] == CODES
 
 
 def test_the_history_is_searched_by_every_condition_and_walked(open_page: Opener, client: redis.Redis) -> None:
@@ -318,150 +305,6 @@ def test_the_history_is_searched_by_every_condition_and_walked(open_page: Opener
     expect(rows).to_have_count(50)
     keyboard.use(button(page, "Clear all"))
     expect(page).to_have_url(re.compile("/history$"))
-
-
-@pytest.fixture(scope="module")
-def product(service: EmbeddedService, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Two versions of the shipped product under another name, the first of which has figures of its own."""
-    folder, store = tmp_path_factory.mktemp("bundles"), Store(service.data / "store")
-    for version in ("1", "2"):
-        store.publish(
-            new_version(next(SHIPPED_BUNDLES.glob("bracket/[0-9]*")), folder / PRODUCT / version, quality={}).path
-        )
-    url = f"{service.url}/v1/products/{PRODUCT}"
-    hash_ = httpx.get(url).json()["active"]["hash"]
-    record = measured_quality(hash_).model_dump(mode="json", exclude_none=True) | {"by": "test"}
-    httpx.post(f"{url}/versions/1/evaluations", json=record).raise_for_status()
-    return PRODUCT
-
-
-def test_versions_are_changed_and_limits_moved_typed_applied_and_undone(
-    service: EmbeddedService, open_page: Opener, product: str
-) -> None:
-    page = open_page("/products")
-    keyboard = Keyboard(page)
-    keyboard.use(page.get_by_role("link", name=product, exact=True))
-    keyboard.use(page.get_by_role("link", name="Show its limits"))
-    expect(page.get_by_text("Below are the limits of version 2.")).to_be_visible()
-    keyboard.use(page.get_by_role("button", name="Use version 2"))
-    keyboard.answer("Use version 2", "Q. Engineer")
-    keyboard.use(page.get_by_role("button", name="Go back to the version before"))
-    keyboard.answer("Go back to the version before")
-    expect(page.get_by_role("button", name="Use version 2")).to_be_visible()
-    assert get(service, f"/products/{product}")["active"]["version"] == "1"
-
-    keyboard.use(page.get_by_text("How it was measured"))
-    keyboard.use(button(page, "Remove these figures"))
-    keyboard.answer("Remove these figures")
-    keyboard.use(page.get_by_role("status").get_by_role("button", name="Undo"))
-    expect(page.get_by_text("How it was measured")).to_be_visible()
-
-    page.goto(f"/products/{product}")
-    thresholds, line = page.get_by_role("region", name="Thresholds"), page.get_by_role("slider", name="FAIL from")
-    fail = thresholds.get_by_role("spinbutton", name="FAIL from")
-    keyboard.go_to(line)
-    calibrated = float(fail.input_value())
-    keyboard.press("Shift+ArrowRight", "PageUp")
-    expect(fail).not_to_have_value(str(calibrated))
-    keyboard.use(button(thresholds, "Discard"))
-    expect(fail).to_have_value(str(calibrated))
-    keyboard.write(fail, "2.0505")
-    expect(fail).to_have_value("2.0505")
-    expect(line).to_have_attribute("aria-valuenow", re.compile(r"2\.0505|\d"))
-    keyboard.write(thresholds.get_by_label("Why"), "new lamp")
-    keyboard.use(button(thresholds, "Apply"))
-    keyboard.answer("Apply")
-    changes = page.get_by_role("region", name="Changes")
-    expect(changes.get_by_text("2.05").first).to_be_visible()
-    assert get(service, f"/products/{product}")["active"]["thresholds"]["fail"] == 2.0505
-    keyboard.use(button(thresholds, "Back to calibrated"))
-    keyboard.answer("Apply")
-    expect(fail).to_have_value(str(calibrated))
-    keyboard.use(changes.get_by_role("button", name="Undo").first)
-    keyboard.answer("Undo")
-    expect(fail).to_have_value("2.0505")
-
-
-def test_limits_of_the_gate_are_switched_typed_and_put_back(
-    service: EmbeddedService, open_page: Opener, product: str
-) -> None:
-    page = open_page(f"/products/{product}")
-    keyboard, gate = Keyboard(page), page.get_by_role("region", name="Quality gate")
-    keyboard.use(button(gate, "Switch it off"))
-    keyboard.answer("Switch it off", "Q. Engineer")
-    keyboard.use(button(gate, "Switch it on"))
-    keyboard.answer("Switch it on")
-    expect(button(gate, "Switch it off")).to_be_visible()
-    keyboard.write(gate.get_by_role("spinbutton", name="Least brightness"), "60.05")
-    keyboard.use(gate.get_by_role("checkbox", name="Least likeness"), "Space")
-    keyboard.use(button(gate, "Apply limits"))
-    keyboard.answer("Apply")
-    expect(button(gate, "Back to learned")).to_be_enabled()
-    limits = get(service, f"/products/{product}/gate")["limits"]
-    assert (limits["darkest"], limits["likeness"]) == (60.05, None)
-    keyboard.use(button(gate, "Back to learned"))
-    keyboard.answer("Apply")
-    expect(button(gate, "Back to learned")).to_be_disabled()
-
-
-def test_a_station_is_set_up_checked_by_limit_samples_changed_and_removed(
-    service: EmbeddedService, open_page: Opener
-) -> None:
-    page = open_page(f"/line/{OTHER}", allow_errors=True)  # what is read of a station that is removed
-    keyboard = Keyboard(page)
-    keyboard.use(button(page, "Set up the station"))
-    keyboard.choose(page.get_by_role("dialog").get_by_label("Product that it inspects"), "bracket")
-    keyboard.answer("Set up the station", "A. Meier")
-    expect(button(page, "Hold the station")).to_be_visible()
-    keyboard.use(page.get_by_role("link", name="Limit samples"))
-
-    keyboard.use(button(page, "Change the samples"))
-    serials = page.get_by_role("textbox", name="Serial")
-    expect(serials.first).to_be_focused()
-    page.keyboard.type("known-bad")
-    keyboard.use(button(page, "Add a sample"))
-    expect(serials.last).to_be_focused()
-    page.keyboard.type("known-good")
-    keyboard.choose(page.get_by_label("Known to be").last, "good: must PASS")
-    keyboard.use(button(page, "Add a sample"))
-    page.keyboard.type("a mistake")
-    keyboard.use(button(page, "Remove a mistake"))
-    keyboard.write(page.get_by_role("textbox", name="Note").last, "from the shelf")
-    keyboard.press("Enter")
-    keyboard.answer("Save the samples")
-    edit = button(page, "Change the samples")
-    expect(edit).to_be_visible()
-    samples = get(service, f"/stations/{OTHER}/limit-samples")["samples"]
-    assert [(one["serial"], one["expected"], one["note"]) for one in samples] == [
-        ("known-bad", "bad", None),
-        ("known-good", "good", "from the shelf"),
-    ]
-    keyboard.use(button(page, "Start a check"))
-    keyboard.answer("Start a check")
-    keyboard.use(button(page, "Cancel the check"))
-    keyboard.answer("Cancel the check")
-    expect(page.get_by_text("It was cancelled by A. Meier.")).to_be_visible()
-    keyboard.use(edit)
-    keyboard.use(button(page, "Remove known-bad"))
-    keyboard.use(button(page, "Save the samples"))
-    keyboard.answer("Save the samples")
-    keyboard.use(button(page, "Restore").first)
-    keyboard.answer("Save the samples")
-    eventually(lambda: get(service, f"/stations/{OTHER}/limit-samples")["samples"] == samples)
-
-    settings = page.get_by_role("region", name="Station")
-    keyboard.use(button(settings, "Change product and takt"))
-    keyboard.write(page.get_by_label("Takt in milliseconds"), "800")
-    keyboard.press("Enter")
-    expect(settings).to_contain_text("takt 800 ms")
-    keyboard.use(button(settings, "Restore").last)
-    keyboard.answer("Restore")
-    expect(settings.get_by_role("paragraph").first).to_contain_text("no takt")
-    keyboard.use(button(settings, "Remove the station"))
-    keyboard.answer("Remove the station")
-    expect(page.get_by_text(f"Station {OTHER} is not set up yet.")).to_be_visible()
-    keyboard.use(page.get_by_role("link", name="To the line"))
-    expect(page).to_have_url(re.compile(f"/line/{OTHER}$"))
 
 
 def test_a_shift_is_chosen_saved_printed_and_followed_to_its_parts(open_page: Opener, inspections: list[str]) -> None:

@@ -46,7 +46,7 @@ def test_tab_goes_over_every_control_of_every_page_in_order_and_comes_round(open
         expect(page.get_by_role(role, name=name).first).to_be_visible()  # type: ignore[arg-type]
         expect(page.locator("main [aria-busy=true]")).to_have_count(0)
         wrong[address] = flaws(walk(page)) + flaws(walk(page, is_back=True))
-    assert wrong == dict.fromkeys(PAGES, [])
+    assert wrong == {address: [] for address in PAGES}
 
 
 def test_tab_stays_in_an_open_question_and_escape_leads_back_to_what_asked_it(

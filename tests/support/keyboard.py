@@ -68,6 +68,11 @@ class Keyboard:
         expect(dialog).to_have_count(0)
 
 
+def button(place: Page | Locator, name: str) -> Locator:
+    """The button of just this name."""
+    return place.get_by_role("button", name=name, exact=True)
+
+
 WAY = """(one) => {
   const here = document.activeElement;
   if (here === one) return "here";
@@ -119,17 +124,18 @@ def flaws(way: Walk) -> list[str]:
 
 
 START = """() => {
-  const all = () => [...document.querySelectorAll("a[href], button, input, select, textarea, summary, [tabindex]")].filter(
-    (one) => one.tabIndex >= 0 && !one.disabled && one.checkVisibility({ visibilityProperty: true }));
+  const controls = "a[href], button, input, select, textarea, summary, [tabindex]";
+  const isSeen = (one) => one.checkVisibility({ visibilityProperty: true });
+  const expected = [...document.querySelectorAll(controls)].filter(
+    (one) => one.tabIndex >= 0 && !one.disabled && isSeen(one));
   const styles = (one) => [one, ...(one instanceof SVGElement ? one.querySelectorAll("*") : [])].map((part) => {
     const { outlineStyle, outlineWidth, outlineColor, boxShadow, stroke, strokeWidth } = getComputedStyle(part);
     return [outlineStyle, outlineStyle === "none" || [outlineWidth, outlineColor], boxShadow, stroke, strokeWidth];
   });
   const look = (one) => JSON.stringify(styles(one));
-  const nameOf = (one) => (one.ariaLabel || [...(one.labels ?? [])].map((label) => label.innerText).join() || one.textContent
-    || one.querySelector("img")?.alt || "").trim().replace(/\\s+/g, " ");
+  const nameOf = (one) => (one.ariaLabel || [...(one.labels ?? [])].map((label) => label.innerText).join()
+    || one.textContent || one.querySelector("img")?.alt || "").trim().replace(/\\s+/g, " ");
   const say = (one) => `${one.tagName.toLowerCase()} ${nameOf(one)}`;
-  const expected = all();
   document.activeElement.blur();
   const plain = new Map(expected.map((one) => [one, look(one)]));
   const reached = [], unmarked = [];

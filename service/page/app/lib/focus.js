@@ -37,7 +37,9 @@ export function takeFocus(element) {
 
 /** @param {EventTarget | null} target of which the focus was taken, also by its removal */
 function forget(target) {
-  if (target === last && last && !isGone(last)) last = null;
+  if (target !== last || !last || isGone(last)) return;
+  last = null;
+  around = [];
 }
 
 /** @param {HTMLElement | SVGElement} element */
