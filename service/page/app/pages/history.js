@@ -81,7 +81,8 @@ function useFocus(key, found) {
   }, [key]);
   useLayoutEffect(() => {
     const { focused = "" } = history.state ?? {};
-    if (found && focused.startsWith("row-")) document.getElementById(focused)?.focus();
+    const isTyping = document.activeElement?.matches("input, select");
+    if (found && !isTyping && focused.startsWith("row-")) document.getElementById(focused)?.focus();
   }, [found]);
   return state;
 }
