@@ -63,6 +63,12 @@ class EmbeddedService:
         answer.raise_for_status()
         return dict(answer.json())
 
+    def get(self, path: str) -> Any:
+        """What it answers to a call."""
+        answer = httpx.get(f"{self.url}{path}", timeout=90)
+        answer.raise_for_status()
+        return answer.json()
+
     def kill_api(self) -> None:
         """The API dies; the supervisor starts it again."""
         (api,) = [pid for pid in children_of(self.process.pid) if _is_api(pid)]

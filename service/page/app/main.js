@@ -1,5 +1,6 @@
 /** The page's start: texts, session, then the component of the address. */
 import "./lib/desk.js"; // from the beginning: a tab may be duplicated before anybody reviews in it
+import { focusHeading, keepFocus } from "./lib/focus.js";
 import { html, render, useEffect, useErrorBoundary, useRef, useState } from "./lib/html.js";
 import { Link, matchPath, navigate, useLocation } from "./lib/router.js";
 import { loadSession, signOut, useSession } from "./lib/session.js";
@@ -68,6 +69,8 @@ function Header() {
   const [isOpen, setOpen] = useState(false);
   const pages = useRef(/** @type {HTMLElement | null} */ (null));
   useEffect(() => {
+    const section = sectionOf(path);
+    document.title = SECTIONS.includes(section) ? `${t(`nav.${section}`)} – GLAD Inspect` : "GLAD Inspect";
     pages.current?.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
   }, [path]);
   const session = useSession();
@@ -89,6 +92,7 @@ function Header() {
     showFailure(change);
   };
   return html`<header class="top">
+    <button type="button" class="skip" onClick=${focusHeading}>${t("nav.skip")}</button>
     <nav ref=${pages} aria-label=${t("nav.label")}>
       ${SECTIONS.map((name) => {
         const isHere = name === sectionOf(path);
@@ -103,7 +107,7 @@ function Header() {
       ${session?.signed_in && html`<button type="button" onClick=${() => showFailure(signOut())}>${t("nav.sign_out")}</button>`}
       ${session && !session.signed_in && html`<${Link} class="button" href=${signInPath(path)}>${t("nav.sign_in")}<//>`}
       <button type="button" onClick=${nextTheme}>${t("nav.theme", { theme: t(`theme.${theme}`) })}</button>
-      <select aria-label=${t("nav.language")} value=${currentLanguage()} onChange=${changeLanguage}>
+      <select id="language" aria-label=${t("nav.language")} value=${currentLanguage()} onChange=${changeLanguage}>
         ${Object.entries(LANGUAGES).map(([code, name]) => html`<option key=${code} value=${code}>${name}</option>`)}
       </select>
     </div>
@@ -141,6 +145,7 @@ async function start() {
   }
   if (hasStoredDecisions()) import("./lib/decisions.js").then(({ decisions }) => decisions.start());
   if (location.pathname === "/") navigate("/line", { replace: true });
+  keepFocus();
   render(html`<${App} />`, root);
 }
 

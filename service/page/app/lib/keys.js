@@ -13,7 +13,7 @@ export function useKeys(actions, { enabled = true } = {}) {
     if (!enabled) return undefined;
     /** @param {KeyboardEvent} event */
     const listen = (event) => {
-      if (event.ctrlKey || event.altKey || event.metaKey || event.isComposing || isTyping(event.target)) return;
+      if (event.ctrlKey || event.altKey || event.metaKey || event.isComposing || isTyping(event)) return;
       const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
       const action = latest.current[key];
       if (action) {
@@ -26,9 +26,13 @@ export function useKeys(actions, { enabled = true } = {}) {
   }, [enabled]);
 }
 
-/** @param {EventTarget | null} target */
-function isTyping(target) {
+/** Inputs that take no letters: while a slider or a box has the focus the letters are the page's. */
+const WITHOUT_LETTERS = ["range", "checkbox", "radio"];
+
+/** @param {KeyboardEvent} event */
+function isTyping({ target, key }) {
   if (!(target instanceof HTMLElement)) return false;
   if (target.closest("dialog")) return true;
+  if (target instanceof HTMLInputElement && WITHOUT_LETTERS.includes(target.type)) return !/^[\p{L}\d/]$/u.test(key);
   return target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName);
 }

@@ -6,11 +6,13 @@ const location_ = createStore(location.pathname + location.search);
 addEventListener("popstate", () => location_.set(location.pathname + location.search));
 
 /**
+ * Go to an address. That of before keeps which element had the focus, for who comes back: `history.state.focused`.
  * @param {string} path
  * @param {{replace?: boolean}} [options]
  */
 export function navigate(path, { replace = false } = {}) {
   if (path === location.pathname + location.search) return;
+  if (!replace) history.replaceState({ focused: document.activeElement?.id }, "");
   history[replace ? "replaceState" : "pushState"](null, "", path);
   location_.set(path);
   if (!replace) scrollTo(0, 0);

@@ -1,7 +1,8 @@
 /** The history: search by what the line knows of a part; newest first, a page at a time. The query is the address. */
 import { api, withQuery } from "../lib/api.js";
 import { useDefectTitles } from "../lib/defect_titles.js";
-import { html, useEffect, useRef, useState } from "../lib/html.js";
+import { takeFocus } from "../lib/focus.js";
+import { html, useEffect, useLayoutEffect, useRef, useState } from "../lib/html.js";
 import { useKeys } from "../lib/keys.js";
 import { Link, navigate } from "../lib/router.js";
 import { t } from "../lib/texts.js";
@@ -65,12 +66,34 @@ function knownOf(query) {
   return Object.fromEntries([...FILTERS, "after"].filter((name) => query[name]).map((name) => [name, query[name]]));
 }
 
+/**
+ * Return the place of the focus after a search: from there the arrows and Tab lead to the results. Who comes back is at
+ * the result that they opened.
+ * @param {string} key of the search
+ * @param {Found | null} found
+ */
+function useFocus(key, found) {
+  const state = useRef(/** @type {HTMLElement | null} */ (null));
+  const before = useRef(key);
+  useLayoutEffect(() => {
+    if (before.current !== key) takeFocus(state.current);
+    before.current = key;
+  }, [key]);
+  useLayoutEffect(() => {
+    const { focused = "" } = history.state ?? {};
+    const isTyping = document.activeElement?.matches("input, select");
+    if (found && !isTyping && focused.startsWith("row-")) document.getElementById(focused)?.focus();
+  }, [found]);
+  return state;
+}
+
 /** @param {{query: Record<string, string>}} props */
 export default function HistoryPage({ query }) {
   const asked = knownOf(query);
   const [attempt, setAttempt] = useState(0);
   const { found, error, isSearching } = useSearch(asked, attempt);
   const list = useRef(/** @type {HTMLOListElement | null} */ (null));
+  const state = useFocus(JSON.stringify(asked), found);
   const { after, ...filters } = asked;
   const titles = useDefectTitles(productsWithCodes(found?.inspections ?? []));
   const older = found?.more ? withQuery("/history", { ...filters, after: found.next }) : null;
@@ -95,7 +118,7 @@ export default function HistoryPage({ query }) {
     <h1>${t("history.title")}</h1>
     <${HistoryForm} key=${JSON.stringify(filters)} filters=${filters} />
     ${error && html`<${ProblemNote} error=${error} onRetry=${() => setAttempt(attempt + 1)} />`}
-    <div aria-live="polite" class="hint history-state">
+    <div ref=${state} aria-live="polite" tabindex="-1" class="hint history-state">
       ${isSearching && t("history.searching")} ${found && countText(found, Boolean(after))}
     </div>
     <ol class="history-list" ref=${list} aria-busy=${isSearching}>

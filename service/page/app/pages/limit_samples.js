@@ -2,7 +2,7 @@
 import { api, Problem, stationPath } from "../lib/api.js";
 import { followEvents } from "../lib/events.js";
 import { html, useCallback, useEffect, useState } from "../lib/html.js";
-import { usePolling } from "../lib/polling.js";
+import { usePolling } from "../lib/reading.js";
 import { Link } from "../lib/router.js";
 import { askPerson, hasScope, useSession } from "../lib/session.js";
 import { formatDate, formatTime, t } from "../lib/texts.js";

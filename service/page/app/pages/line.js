@@ -122,7 +122,7 @@ function Toolbar({ station, stations, entries, sound, screen, children }) {
   };
   return html`<div class="line-toolbar">
     <label>${t("line.station")}
-      <select value=${station ?? ""} onChange=${choose}>
+      <select id="line-station" value=${station ?? ""} onChange=${choose}>
         <option value="">${t("line.all_stations")}</option>
         ${known.map((name) => html`<option key=${name} value=${name}>${name}</option>`)}
       </select>

@@ -1,11 +1,12 @@
 /** A product: its versions, its thresholds and quality gate with what a change does, and who changed what. */
 import { api } from "../lib/api.js";
 import { html } from "../lib/html.js";
+import { useLoaded } from "../lib/reading.js";
 import { Link } from "../lib/router.js";
 import { t } from "../lib/texts.js";
 import { ProblemNote } from "../parts/problem.js";
 import { Changes } from "../parts/product_changes.js";
-import { productPath, useLoaded } from "../parts/product_data.js";
+import { productPath } from "../parts/product_data.js";
 import { Gate } from "../parts/product_gate.js";
 import { Thresholds } from "../parts/product_thresholds.js";
 import { Versions } from "../parts/product_versions.js";

@@ -2,10 +2,10 @@
 import { api } from "../lib/api.js";
 import { html } from "../lib/html.js";
 import { formatValue } from "../lib/limits.js";
+import { useLoaded } from "../lib/reading.js";
 import { Link } from "../lib/router.js";
 import { formatDate, t } from "../lib/texts.js";
 import { ProblemNote } from "../parts/problem.js";
-import { useLoaded } from "../parts/product_data.js";
 import { isOverridden } from "../parts/product_versions.js";
 
 export default function ProductsPage() {

@@ -1,5 +1,6 @@
 /** Review: the queue of images to decide, how people and model agree, and the plan of what people look at. */
 import { api, withQuery } from "../lib/api.js";
+import { takeFocus } from "../lib/focus.js";
 import { html, useEffect, useState } from "../lib/html.js";
 import { Link, navigate } from "../lib/router.js";
 import { hasScope, signIn, useSession } from "../lib/session.js";
@@ -49,7 +50,7 @@ function WhoDecides() {
   return html`<form class="card review-who" onSubmit=${accept}>
     <h2>${t("person.title")}</h2>
     <p>${t("person.text")}</p>
-    <label class="field">${t("person.name")}<input name="person" required maxlength="100" pattern=".*\\S.*" autofocus autocomplete="off" /></label>
+    <label class="field">${t("person.name")}<input ref=${takeFocus} name="person" required maxlength="100" pattern=".*\\S.*" autocomplete="off" /></label>
     ${Boolean(problem) && html`<${ProblemNote} error=${problem} />`}
     <div class="actions"><button type="submit" class="primary">${t("person.accept")}</button></div>
   </form>`;

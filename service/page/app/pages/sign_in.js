@@ -1,4 +1,5 @@
 /** Sign-in: a person's name, and an API key where the service needs one. Who is signed in hands over by name alone. */
+import { takeFocus } from "../lib/focus.js";
 import { html, useState } from "../lib/html.js";
 import { navigate } from "../lib/router.js";
 import { signIn, useSession } from "../lib/session.js";
@@ -38,7 +39,7 @@ export default function SignIn({ query }) {
       html`<p>${t("sign_in.now", { person: session?.person ?? "–", until: formatDate(session?.expires_at) })}</p>`
     }
     <form onSubmit=${accept}>
-      <label class="field">${t("person.name")}<input name="person" required maxlength="100" autofocus autocomplete="off" /></label>
+      <label class="field">${t("person.name")}<input ref=${takeFocus} name="person" required maxlength="100" autocomplete="off" /></label>
       ${
         asksKey &&
         html`<label class="field">${t("sign_in.key")}<input name="key" type="password" required maxlength="200" autocomplete="off" /></label>

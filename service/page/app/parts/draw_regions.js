@@ -11,8 +11,9 @@
  * | Insert, Enter (on the image) | add one in the middle of what is seen |
  */
 
+import { takeFocus } from "../lib/focus.js";
 import { useZoom } from "../lib/gestures.js";
-import { html, useRef, useState } from "../lib/html.js";
+import { html, useLayoutEffect, useRef, useState } from "../lib/html.js";
 import { boxAround, boxBetween, HANDLES, moveBox, resizeBox } from "../lib/rectangles.js";
 import { t } from "../lib/texts.js";
 import { ZoomStage } from "./zoom.js";
@@ -47,6 +48,7 @@ export function DrawRegions({ src, alt, image, regions, onChange, onImageError, 
   const [selected, setSelected] = useState(-1);
   const zoom = useZoom(image, useDragging({ image, regions, setDraft, setSelected, onChange }));
   const keys = useRegionKeys({ image, regions, zoom, setSelected, onChange });
+  useLayoutEffect(() => takeFocus(zoom.stage.current), []); // its keys draw at once
   const shown = regions.map((box, index) => (draft?.index === index ? draft.box : box));
   if (draft && draft.index === regions.length) {
     shown.push(draft.box);

@@ -1,7 +1,7 @@
 /** A station's hold: why nothing passes, since when, and the buttons that hold and release. */
 import { api, Problem, stationPath, withQuery } from "../lib/api.js";
 import { html, useCallback, useState } from "../lib/html.js";
-import { usePolling } from "../lib/polling.js";
+import { usePolling } from "../lib/reading.js";
 import { askPerson, hasScope } from "../lib/session.js";
 import { formatDate, t } from "../lib/texts.js";
 import { confirmChange, Dialog, showDialog } from "./dialog.js";

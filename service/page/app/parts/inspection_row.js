@@ -10,7 +10,7 @@ import { Verdict } from "./verdict.js";
 /** @param {{inspection: any, titles: import("../lib/defect_titles.js").DefectTitles}} props */
 export function InspectionRow({ inspection, titles }) {
   const review = countingReview(inspection.reviews);
-  return html`<${Link} class="inspection-row" href=${`/inspections/${inspection.id}`}>
+  return html`<${Link} id=${`row-${inspection.id}`} class="inspection-row" href=${`/inspections/${inspection.id}`}>
     <${Thumbnail} id=${inspection.id} />
     <span class="row-verdict"><${Verdict} verdict=${inspection.verdict} /></span>
     <span class="row-serial">${inspection.serial ?? html`<span class="hint">${t("row.no_serial")}</span>`}</span>

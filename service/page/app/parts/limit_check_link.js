@@ -1,6 +1,7 @@
 /** The way from the line to a station's limit samples, with what the last check by them said. */
 import { api, stationPath } from "../lib/api.js";
-import { html, useEffect, useState } from "../lib/html.js";
+import { html, useState } from "../lib/html.js";
+import { usePolling } from "../lib/reading.js";
 import { Link } from "../lib/router.js";
 import { formatMoment, t } from "../lib/texts.js";
 import { VerdictShape } from "./verdict.js";
@@ -28,21 +29,12 @@ export function LimitCheckLink({ station, stations }) {
  */
 function useLimitSamples(station, stations) {
   const [found, setFound] = useState(/** @type {LimitSamples | null} */ (null));
-  useEffect(() => {
-    if (!stations.some((one) => one.station === station)) return undefined;
-    let isOver = false;
-    const read = () =>
-      api.get(stationPath(station, "/limit-samples")).then(
-        (samples) => isOver || setFound(samples),
-        () => isOver || setFound(null), // the line says itself when the service is away
-      );
-    read();
-    const timer = setInterval(read, EVERY_MS);
-    return () => {
-      isOver = true;
-      clearInterval(timer);
-    };
-  }, [station, stations]);
+  const read = () => {
+    if (!stations.some((one) => one.station === station)) return setFound(null);
+    const isAway = () => setFound(null); // the line says itself when the service is away
+    return api.get(stationPath(station, "/limit-samples")).then(setFound, isAway);
+  };
+  usePolling(read, EVERY_MS, [station, stations]);
   return found;
 }
 

@@ -1,4 +1,5 @@
 /** Editing which serials stand for known good and known bad parts. */
+import { takeFocus } from "../lib/focus.js";
 import { html, useState } from "../lib/html.js";
 import { t } from "../lib/texts.js";
 
@@ -8,7 +9,7 @@ let lastRow = 0;
 
 /**
  * @param {Sample} sample
- * @returns {Sample & {row: number}} with a name that stays while the serial is typed
+ * @returns {Sample & {row: number}} with a number that stays while the serial is typed
  */
 function asRow(sample) {
   lastRow += 1;
@@ -25,6 +26,12 @@ function empty() {
  */
 export function LimitSampleEditor({ samples, onSave, onClose }) {
   const [rows, setRows] = useState(() => (samples.length ? samples : [empty()]).map(asRow));
+  const [newest, setNewest] = useState(rows[0].row);
+  const add = () => {
+    const row = asRow(empty());
+    setRows([...rows, row]);
+    setNewest(row.row);
+  };
   /**
    * @param {number} row
    * @param {Partial<Sample>} change
@@ -52,6 +59,7 @@ export function LimitSampleEditor({ samples, onSave, onClose }) {
           (one) => html`<${Row}
             key=${one.row}
             sample=${one}
+            isNewest=${one.row === newest}
             onEdit=${(/** @type {Partial<Sample>} */ change) => edit(one.row, change)}
             onRemove=${() => setRows(rows.filter((other) => other.row !== one.row))}
           />`,
@@ -59,7 +67,7 @@ export function LimitSampleEditor({ samples, onSave, onClose }) {
       </tbody>
     </table>
     <div class="actions">
-      <button type="button" onClick=${() => setRows([...rows, asRow(empty())])}>${t("limit_samples.add")}</button>
+      <button type="button" onClick=${add}>${t("limit_samples.add")}</button>
       <button type="button" onClick=${onClose}>${t("common.cancel")}</button>
       <button type="submit" class="primary">${t("limit_samples.save")}</button>
     </div>
@@ -67,14 +75,16 @@ export function LimitSampleEditor({ samples, onSave, onClose }) {
 }
 
 /**
- * @param {{sample: Sample, onEdit: (change: Partial<Sample>) => void, onRemove: () => void}} props
+ * @param {{sample: Sample, isNewest: boolean, onEdit: (change: Partial<Sample>) => void, onRemove: () => void}} props
+ *   `isNewest`: it gets the focus when it appears
  */
-function Row({ sample, onEdit, onRemove }) {
+function Row({ sample, isNewest, onEdit, onRemove }) {
   /** @param {Event} event */
   const value = (event) => /** @type {HTMLInputElement | HTMLSelectElement} */ (event.currentTarget).value;
   return html`<tr>
     <td>
       <input
+        ref=${isNewest ? takeFocus : undefined}
         aria-label=${t("limit_samples.serial")}
         required
         maxlength="128"

@@ -2,10 +2,11 @@
 import { api } from "../lib/api.js";
 import { html, useState } from "../lib/html.js";
 import { formatValue } from "../lib/limits.js";
+import { useLoaded } from "../lib/reading.js";
 import { hasScope } from "../lib/session.js";
 import { formatDate, formatNumber, t } from "../lib/texts.js";
 import { ProblemNote } from "./problem.js";
-import { changeProduct, isOutdated, productPath, refusalText, useLoaded } from "./product_data.js";
+import { changeProduct, isOutdated, productPath, refusalText } from "./product_data.js";
 import { FIGURES } from "./product_evaluations.js";
 import { limitText } from "./product_gate.js";
 

@@ -16,31 +16,6 @@ export function productPath(product, rest = "") {
 }
 
 /**
- * Return what a call answers, its error, and how to call again; anew when `key` changes.
- * @template T
- * @param {string} key
- * @param {() => Promise<T>} load
- */
-export function useLoaded(key, load) {
-  const [state, setState] = useState(
-    /** @type {{key: string, data: T | null, error: unknown}} */ ({ key: "", data: null, error: null }),
-  );
-  const [turn, setTurn] = useState(0);
-  useEffect(() => {
-    let isCurrent = true;
-    load().then(
-      (data) => isCurrent && setState({ key, data, error: null }),
-      (error) => isCurrent && setState({ key, data: null, error }),
-    );
-    return () => {
-      isCurrent = false;
-    };
-  }, [key, turn]);
-  const reload = () => setTurn((one) => one + 1);
-  return { data: state.key === key ? state.data : null, error: state.error, reload };
-}
-
-/**
  * Return what a change would do, asked for shortly after the last move; null as long as nothing is changed.
  * @param {string} path of the call, whose `preview` shows the effect
  * @param {Record<string, unknown> | null} body null: there is nothing to show

@@ -1,13 +1,15 @@
 /** The quality gate: a switch, and each limit beside what was measured. */
 import { api } from "../lib/api.js";
 import { html, useState } from "../lib/html.js";
-import { expectedText, formatValue, shortValue } from "../lib/limits.js";
+import { expectedText, formatValue } from "../lib/limits.js";
+import { useLoaded } from "../lib/reading.js";
 import { hasScope } from "../lib/session.js";
 import { formatDate, t } from "../lib/texts.js";
 import { Examples } from "./examples.js";
 import { LimitChart } from "./limit_chart.js";
+import { LimitInput } from "./limit_input.js";
 import { ProblemNote } from "./problem.js";
-import { changeProduct, isOutdated, productPath, refusalText, useLoaded, usePreview } from "./product_data.js";
+import { changeProduct, isOutdated, productPath, refusalText, usePreview } from "./product_data.js";
 
 /** @typedef {"darkest" | "brightest" | "black_share" | "white_share" | "sharpness" | "likeness"} LimitName */
 /** @typedef {Record<LimitName, number>} GateLimits */
@@ -207,17 +209,11 @@ function LimitField({ name, value, learned, onMove }) {
       />
       ${t(`product.limit_${name}`)}
     </label>
-    <input
-      type="number"
-      step="any"
-      inputmode="decimal"
-      aria-label=${`${t(`product.limit_${name}`)}, ${t(isLeast ? "product.at_least" : "product.at_most")}`}
-      value=${isAsked ? shortValue(value) : ""}
-      disabled=${!onMove || !isAsked}
-      onInput=${(/** @type {any} */ event) => {
-        const typed = event.currentTarget.valueAsNumber;
-        if (Number.isFinite(typed)) onMove?.(name, typed);
-      }}
+    <${LimitInput}
+      value=${isAsked ? value : null}
+      isDisabled=${!onMove || !isAsked}
+      label=${`${t(`product.limit_${name}`)}, ${t(isLeast ? "product.at_least" : "product.at_most")}`}
+      onMove=${(/** @type {number} */ typed) => onMove?.(name, typed)}
     />
     <span class="hint">${t("product.learned_value", { value: limitText(name, learned) })}</span>
   </div>`;

@@ -1,13 +1,15 @@
 /** The scores of the last parts, with the two thresholds to move: what a change does is shown before it is made. */
 import { api } from "../lib/api.js";
 import { html, useLayoutEffect, useState } from "../lib/html.js";
-import { expectedText, formatValue, shortValue } from "../lib/limits.js";
+import { expectedText, formatValue } from "../lib/limits.js";
+import { useLoaded } from "../lib/reading.js";
 import { hasScope } from "../lib/session.js";
 import { formatDate, t } from "../lib/texts.js";
 import { Examples } from "./examples.js";
 import { LimitChart } from "./limit_chart.js";
+import { LimitInput } from "./limit_input.js";
 import { ProblemNote } from "./problem.js";
-import { changeProduct, isOutdated, productPath, refusalText, useLoaded, usePreview } from "./product_data.js";
+import { changeProduct, isOutdated, productPath, refusalText, usePreview } from "./product_data.js";
 
 /** @typedef {{review: number, fail: number, pixel: number}} Limits */
 /** @typedef {{from: number, to: number, pass: number, review: number, fail: number, ok: number, defect: number, calibration: number}} ScoreBin */
@@ -43,6 +45,11 @@ export function Thresholds({ product, version, onChanged }) {
     setRefused(null);
     const at = name === "review" ? Math.min(value, limits.fail) : Math.max(value, limits.review);
     setMoved({ ...moved, [name]: at });
+  };
+  /** @param {string} name @param {number} value also one that is not possible: it may not be complete */
+  const type = (name, value) => {
+    setRefused(null);
+    setMoved({ ...moved, [name]: value });
   };
   /** @param {Record<string, number | null>} values @param {string} title @param {any} text */
   const change = async (values, title, text) => {
@@ -90,20 +97,7 @@ export function Thresholds({ product, version, onChanged }) {
       ${NAMES.map(
         (one) => html`<label class="field" key=${one}>
           ${t(`product.${one}`)}
-          <input
-            type="number"
-            step="any"
-            inputmode="decimal"
-            value=${shortValue(limits[one])}
-            disabled=${!mayChange}
-            onInput=${(/** @type {any} */ event) => {
-              const value = event.currentTarget.valueAsNumber;
-              if (Number.isFinite(value)) {
-                setRefused(null);
-                setMoved({ ...moved, [one]: value });
-              }
-            }}
-          />
+          <${LimitInput} value=${limits[one]} isDisabled=${!mayChange} onMove=${(/** @type {number} */ value) => type(one, value)} />
           <span class="hint calibrated">${t("product.calibrated_value", { value: formatValue(version.calibrated?.[one] ?? inForce[one]) })}</span>
         </label>`,
       )}

@@ -1,6 +1,7 @@
 /** How many the person decided today in this browser, and how many wait. */
 import { api } from "../lib/api.js";
 import { html, useEffect, useRef, useState } from "../lib/html.js";
+import { usePolling } from "../lib/reading.js";
 import { t } from "../lib/texts.js";
 
 const READ_EVERY_MS = 20_000;
@@ -18,17 +19,11 @@ export function Counter({ filter, today }) {
     const keep = (/** @type {{waiting: Waiting}} */ summary) => setWaiting(summary.waiting);
     if (!document.hidden) api.get("/v1/reviews/summary", { product: filter.product }).then(keep, () => {});
   };
-  useEffect(() => {
-    read();
-    const timer = setInterval(read, READ_EVERY_MS);
-    return () => {
-      clearInterval(timer);
-      clearTimeout(soon.current);
-    };
-  }, [filter.product]);
+  usePolling(read, READ_EVERY_MS, [filter.product]);
   useEffect(() => {
     soon.current ||= setTimeout(read, READ_SOON_MS);
   }, [today]);
+  useEffect(() => () => clearTimeout(soon.current), []);
   return html`<p class="review-counter">
     <span>${t("review.today", { n: today })}</span>
     ${waiting && !filter.station && html`<${WaitingText} waiting=${waiting} />`}

@@ -1,5 +1,6 @@
 /** A product's review plan: what share people look at, and the plant's own list of defects. For admins. */
 import { api } from "../lib/api.js";
+import { takeFocus } from "../lib/focus.js";
 import { html, useEffect, useState } from "../lib/html.js";
 import { askPerson } from "../lib/session.js";
 import { formatDate, formatNumber, t } from "../lib/texts.js";
@@ -74,6 +75,7 @@ function Meanwhile({ plan, onTake }) {
 /** @param {{plan: Plan, onSave: (settings: Settings, title: string) => void}} props */
 function Form({ plan, onSave }) {
   const [kinds, setKinds] = useState(plan.defect_codes);
+  const [added, setAdded] = useState(-1);
   const { audit_share, double_read_share } = plan.at ? plan : PROPOSED;
   /** @param {SubmitEvent} event */
   const submit = (event) => {
@@ -82,6 +84,10 @@ function Form({ plan, onSave }) {
     const share = (/** @type {string} */ name) => Math.round(Number(form.get(name)) * 100) / 10_000;
     const settings = { audit_share: share("audit"), double_read_share: share("double_read"), defect_codes: kinds };
     onSave(settings, t("review.plan_ask"));
+  };
+  const add = () => {
+    setAdded(kinds.length);
+    setKinds([...kinds, NEW_KIND]);
   };
   /** @param {number} place @param {Partial<DefectKind>} change */
   const edit = (place, change) => setKinds(kinds.map((one, index) => (index === place ? { ...one, ...change } : one)));
@@ -94,11 +100,11 @@ function Form({ plan, onSave }) {
       <legend>${t("review.plan_codes")}</legend>
       <p class="review-small">${t("review.plan_codes_help")}</p>
       ${kinds.map(
-        (kind, place) => html`<${KindRow} key=${place} kind=${kind} n=${place + 1}
+        (kind, place) => html`<${KindRow} key=${place} kind=${kind} n=${place + 1} isNew=${place === added}
         onChange=${(/** @type {Partial<DefectKind>} */ change) => edit(place, change)}
         onRemove=${() => setKinds(kinds.filter((_, index) => index !== place))} />`,
       )}
-      <button type="button" onClick=${() => setKinds([...kinds, NEW_KIND])}>${t("review.plan_add")}</button>
+      <button type="button" onClick=${add}>${t("review.plan_add")}</button>
     </fieldset>
     <div class="actions"><button type="submit" class="primary">${t("review.plan_save")}</button></div>
   </form>`;
@@ -112,12 +118,12 @@ function Share({ name, value, label, help }) {
   </label>`;
 }
 
-/** @param {{kind: DefectKind, n: number, onChange: (change: Partial<DefectKind>) => void, onRemove: () => void}} props */
-function KindRow({ kind, n, onChange, onRemove }) {
+/** @param {{kind: DefectKind, n: number, isNew: boolean, onChange: (change: Partial<DefectKind>) => void, onRemove: () => void}} props */
+function KindRow({ kind, n, isNew, onChange, onRemove }) {
   const typed = (/** @type {Event} */ event) => /** @type {HTMLInputElement} */ (event.currentTarget).value;
   return html`<div class="review-kind" role="group" aria-label=${t("review.plan_code_n", { n })}>
     <label class="field">${t("review.plan_title")}
-      <input required maxlength="128" value=${kind.title} onInput=${(/** @type {Event} */ event) => onChange({ title: typed(event) })} />
+      <input ref=${isNew ? takeFocus : undefined} required maxlength="128" value=${kind.title} onInput=${(/** @type {Event} */ event) => onChange({ title: typed(event) })} />
     </label>
     <label class="field">${t("review.plan_code")}
       <input required maxlength="32" pattern="[A-Za-z0-9][A-Za-z0-9_\\-]*" value=${kind.code}

@@ -1,11 +1,11 @@
 /** What a station is set to, who changed it, and the way back. */
 import { api, Problem, stationPath } from "../lib/api.js";
 import { html, useEffect, useState } from "../lib/html.js";
+import { useLoaded } from "../lib/reading.js";
 import { askPerson, hasScope } from "../lib/session.js";
 import { formatDate, t } from "../lib/texts.js";
 import { confirmChange, Dialog, showDialog } from "./dialog.js";
 import { ProblemNote } from "./problem.js";
-import { useLoaded } from "./product_data.js";
 
 const SHOWN = 8;
 /** As long as the service takes: a day. */
