@@ -15,6 +15,7 @@ import torch
 
 from model_store.bundle import Bundle, open_bundle
 from training.data.dataset import Split, good_split
+from training.full_disk import full_disk_explained
 from training.launched_processes import main_process_first
 from training.package import Naming, provenance
 from training.pipeline import (
@@ -57,9 +58,10 @@ def train_classes(
         workers: processes for pairs and calibration.
 
     Raises:
-        DataError, RunMismatch, RunInUse, ImportRefused, BundleError: no bundle is written.
+        DataError, RunMismatch, RunInUse, DiskFull, ImportRefused, BundleError: no bundle is written.
     """
     with ExitStack() as held:
+        held.enter_context(full_disk_explained(run, *targets.values()))
         for folder in (run, *(run / name for name in recipes)):  # a class's can be the run of a training of its own
             held.enter_context(locked_run(folder))
         return _train_classes(recipes, data, run, targets, title=title, command=command, say=say, workers=workers)

@@ -55,13 +55,13 @@ def interrupts_noted() -> Iterator[Event]:
 
 
 @contextmanager
-def resumable() -> Iterator[None]:
+def resumable(how: str = "the same command goes on where it stopped") -> Iterator[None]:
     """End a command that was interrupted with exit status 130, and say how it goes on."""
     try:
         yield
     except KeyboardInterrupt:
         if is_main_process():
-            typer.echo("interrupted; the same command goes on where it stopped", err=True)
+            typer.echo(f"interrupted; {how}", err=True)
         raise typer.Exit(130) from None
 
 

@@ -138,6 +138,9 @@ def free_memory() -> int:
 
 def writable_problem(folder: Path) -> str | None:
     """Return what is wrong if a folder cannot be made or written to; None: it can."""
+    lowest = next(above for above in (folder.absolute(), *folder.absolute().parents) if above.exists())
+    if not lowest.is_dir():
+        return f"{folder} cannot be written: {lowest} is a file, where a folder is needed; choose another folder"
     parent = existing_parent(folder)
     if os.access(parent, os.W_OK | os.X_OK):
         return None

@@ -18,10 +18,7 @@ from model_store.engines.feature_form import save_feature_components
 from model_store.manifest import ComponentName, Provenance
 from training.data.dataset import Split, good_split
 from training.feature_pipeline import FEATURE_STAGES, train_feature_modules, with_backbone_mean
-from training.finetune.autoencoder import train_autoencoder
-from training.finetune.features import reconstruct_pairs, train_features
-from training.finetune.reconstruction_watch import COURSE, ReconstructionWatch, watched_images
-from training.finetune.unet import decode_latents, encode_pairs, train_unet
+from training.full_disk import full_disk_explained
 from training.launched_processes import is_main_process, leave_to_main_process, main_process_first
 from training.package import (
     LICENCE,
@@ -35,8 +32,8 @@ from training.package import (
     say_weights,
 )
 from training.parallel_inspection import TrainingParts
+from training.pixel_pipeline import PIXEL_STAGES, train_pixel_networks
 from training.pretrained_pipeline import (
-    LATENTS,
     RECONSTRUCTIONS,
     ClassImages,
     finetune_published,
@@ -63,7 +60,6 @@ Say = Callable[[str], None]
 PAIRS = "pairs"
 """The folder in a run's that keeps its pairs, until the training is done."""
 LAST_STAGES = ("delta", "thresholds", "quality gate")
-STAGES = ("pairs", "autoencoder", "latents", "unet", "reconstructions", "features")
 
 
 @dataclass(frozen=True)
@@ -116,38 +112,19 @@ def train_components(
 
 def train_modules(recipe: Recipe, split: Split, run: TrainingRun, workers: int | None = None) -> TrainedModules:
     """Train autoencoder, denoiser and features, each from scratch."""
-    settings, seed = recipe.settings, recipe.seed
-    loop = recipe.training
-    with run.stage("pairs"):
-        pairs = make_run_pairs(recipe, split, workers, run.folder)
-    autoencoder = train_autoencoder(pairs, recipe.autoencoder, run, seed=seed, training=loop)
-    with run.stage("latents"), main_process_first():
-        latents = encode_pairs(autoencoder, pairs, keep=run.folder / LATENTS)
-    images = watched_images(pairs, latents.normal, latents.anomalous)
-    watch = ReconstructionWatch(run.folder / COURSE, images, partial(decode_latents, autoencoder), settings, seed=seed)
-    unet = train_unet(latents, recipe.unet, settings, run, seed=seed, training=loop, watch=watch)
-    with run.stage("reconstructions"), main_process_first():
-        rebuilt = reconstruct_pairs(
-            pairs,
-            latents,
-            autoencoder,
-            unet,
-            settings,
-            count=recipe.features.reconstructions,
-            seed=seed,
-            keep=run.folder / RECONSTRUCTIONS,
-        )
-    features = train_features(pairs, rebuilt, recipe.features, settings, run, seed=seed, training=loop)
+    made: dict[str, Any] = dict(
+        train_pixel_networks(recipe, run, partial(make_run_pairs, recipe, split, workers, run.folder))
+    )
     leave_to_main_process()
-    say_weights(run.say, autoencoder=autoencoder, unet=unet, features=features)
-    return TrainedModules(autoencoder, unet, features)
+    say_weights(run.say, **made)
+    return TrainedModules(**made)
 
 
 def stages_of(recipe: AnyRecipe) -> tuple[str, ...]:
     """Return the names of a training's stages, in order."""
     if isinstance(recipe, PretrainedRecipe):
         return (*pretrained_stages(recipe), *last_stages(recipe))
-    return (*(STAGES if isinstance(recipe, Recipe) else FEATURE_STAGES), *last_stages(recipe))
+    return (*(PIXEL_STAGES if isinstance(recipe, Recipe) else FEATURE_STAGES), *last_stages(recipe))
 
 
 def last_stages(recipe: AnyRecipe) -> tuple[str, ...]:
@@ -177,7 +154,7 @@ def train(
         plan: what was checked before, to be kept in the run.
 
     Raises:
-        DataError, RunMismatch, RunInUse, BundleError: no bundle is written.
+        DataError, RunMismatch, RunInUse, DiskFull, BundleError: no bundle is written.
     """
     if isinstance(recipe, PretrainedRecipe) and recipe.multi_class:
         raise ValueError(
@@ -188,7 +165,7 @@ def train(
     recipe = with_backbone_mean(recipe) if isinstance(recipe, FeatureRecipe) else recipe
     with named_bars() as show:
         check_textures(recipe.synthesis.textures, progress=partial(show, "textures"), workers=workers)
-    with locked_run(run):
+    with full_disk_explained(run, target), locked_run(run):
         with main_process_first():
             claim_run(run, recipe, split)
             if plan is not None and is_main_process():

@@ -78,12 +78,30 @@ def _resumes(folder: Path, recipe: RecipeBase, images: ListedImages) -> bool:
     mark = folder / MARK
     if not mark.is_file():
         return False
-    recorded = json.loads(mark.read_text(encoding="utf-8"))
+    recorded = _read_mark(mark)
     # A run that an earlier version began goes on, though it wrote the recipe with former names of keys.
     then, now = comparable_identity(recorded), _without_loop(_identity(recipe, images))
     if then != now:
         raise RunMismatch(_mismatch(folder, then, now, images))
     return True
+
+
+def _read_mark(mark: Path) -> dict[str, Any]:
+    """Return what a run's mark records.
+
+    Raises:
+        RunMismatch: if a damaged disk has left something else.
+    """
+    try:
+        recorded = json.loads(mark.read_text(encoding="utf-8"))
+    except ValueError:
+        recorded = None
+    if not isinstance(recorded, dict) or "recipe" not in recorded:
+        raise RunMismatch(
+            f"{mark}, which says to which recipe and images the run belongs, is damaged: bring it back from a backup, "
+            "or give --run another folder"
+        )
+    return recorded
 
 
 def _identity(recipe: RecipeBase, images: ListedImages) -> dict[str, Any]:

@@ -28,11 +28,18 @@ class RunInUse(ValueError):
     """Another training writes into the run's folder; says which process it is, as far as that is known."""
 
 
+ANOTHER_RUN = "give --run another folder for this one"
+
+
 @contextmanager
-def locked_run(folder: Path) -> Iterator[None]:
+def locked_run(folder: Path, way_out: str = ANOTHER_RUN) -> Iterator[None]:
     """Hold a run's folder, which need not exist, for the block. Blocks of one thread may lie in each other.
 
     Of the processes that `accelerate launch` started, the main one holds it for all.
+
+    Args:
+        folder: of the run.
+        way_out: what a refusal proposes beside waiting.
 
     Raises:
         RunInUse: if another process, or another thread of this one, holds it.
@@ -41,7 +48,7 @@ def locked_run(folder: Path) -> Iterator[None]:
         yield
         return
     folder.mkdir(parents=True, exist_ok=True)
-    lock = _acquired(folder)
+    lock = _acquired(folder, way_out)
     outermost = lock.lock_counter == 1
     try:
         if outermost:
@@ -60,15 +67,15 @@ def refuse_run_in_use(folder: Path) -> None:
         RunInUse: if another process, or another thread of this one, holds it.
     """
     if (folder / LOCK).is_file():
-        _acquired(folder).release()
+        _acquired(folder, ANOTHER_RUN).release()
 
 
-def _acquired(folder: Path) -> FileLock:
+def _acquired(folder: Path, way_out: str) -> FileLock:
     lock = FileLock(folder.resolve() / LOCK, is_singleton=True)
     try:
         lock.acquire(timeout=PATIENCE_S)
     except Timeout:
-        raise RunInUse(_in_words(folder)) from None
+        raise RunInUse(_in_words(folder, way_out)) from None
     return lock
 
 
@@ -77,13 +84,10 @@ def _this_process() -> dict[str, str | int]:
     return {"process": os.getpid(), "host": socket.gethostname(), "since": begun}
 
 
-def _in_words(folder: Path) -> str:
+def _in_words(folder: Path, way_out: str) -> str:
     try:
         holder = json.loads((folder / HOLDER).read_text(encoding="utf-8"))
         who = f"process {holder['process']} on {holder['host']}, since {holder['since']}"
     except (OSError, ValueError, KeyError, TypeError):
         who = "its process is not known"
-    return (
-        f"another training writes into {folder} ({who}): wait until it ends, stop it, or give --run another folder for "
-        "this one"
-    )
+    return f"another training writes into {folder} ({who}): wait until it ends, stop it, or {way_out}"

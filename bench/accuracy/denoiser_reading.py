@@ -36,7 +36,8 @@ from training.pipeline import make_run_pairs
 from training.progress import Count
 from training.recipe import Recipe
 from training.run_identity import claim_run
-from training.studies.ablation import VariantResult, fixed_at
+from training.studies.ablation import fixed_at
+from training.studies.variant_results import VariantResult
 from training.synthesis.pairs import PairSet
 from training.training_run import TrainingRun
 

@@ -13,7 +13,7 @@ from bench.accuracy.twin_images import StudyImages
 from training.evaluation.tables import Table
 from training.metrics.bootstrap import Estimate, multiplicities, weights_of, with_interval
 from training.metrics.counts import Weights
-from training.studies.ablation import VariantResult
+from training.studies.variant_results import VariantResult
 
 RANKING = ("image_auroc", "pixel_auroc", "pro")
 LEFT, ELSEWHERE = "defect_left", "error_elsewhere"

@@ -118,3 +118,13 @@ def test_how_the_device_is_used_may_change_within_a_run(run: Path, data: Path) -
     recipe = _changed(training={"accumulate": 2})
     assert resumes_run(run, recipe, _split(data))
     assert json.loads((run / "run.json").read_text(encoding="utf-8"))["recipe"]["training"]["accumulate"] == 1
+
+
+@pytest.mark.parametrize("left", ['{"recipe": {"name', "[]", "{}"])
+def test_a_damaged_mark_is_named_and_nothing_of_the_run_is_touched(run: Path, data: Path, left: str) -> None:
+    (run / "run.json").write_text(left, encoding="utf-8")
+    assert _refusal(run, data) == [
+        f"{run}/run.json, which says to which recipe and images the run belongs, is damaged: bring it back from a "
+        "backup, or give --run another folder"
+    ]
+    assert (run / "run.json").read_text(encoding="utf-8") == left

@@ -98,8 +98,12 @@ def test_a_recipe_with_a_small_autoencoder_puts_it_into_the_bundle(
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (("paint", "tiny.toml"), "stage is 'paint'; use one of vae, unet, small, dino, decoder"),
-        (("dino", "nano"), "trains the pixel form from scratch; its stages need each other: use `glad train`"),
+        (("paint", "tiny.toml"), "stage is 'paint'; use one of vae, unet, small, dino, decoder,"),
+        (("dino", "nano"), "recipe 'nano' has no stage dino; it has vae, unet, features"),
+        (
+            ("unet", "nano"),
+            "the stage unet of the recipe 'nano' stands on its stage vae, and runs/parts holds no finished",
+        ),
         (("decoder", "tiny.toml"), "recipe 'tiny-pretrained' has no stage decoder; it has vae, unet, small, dino"),
         (("vae", "light"), "recipe 'light' has no stage vae; it has unet, decoder"),
         (("unet", "light", "--vae", "base/vae"), "--vae cannot be used with the recipe 'light': its stages stand on a"),

@@ -12,7 +12,7 @@ from model_store.cli.common import explained
 from training.cli.data import images_folder
 from training.interrupts import resumable
 
-STAGES = ("vae", "unet", "small", "dino", "decoder")
+STAGES = ("vae", "unet", "small", "dino", "decoder", "features")
 
 
 def finetune(
@@ -20,7 +20,8 @@ def finetune(
     recipe: Annotated[
         str,
         typer.Argument(
-            metavar="RECIPE", help="A .toml file, or the name of a shipped one: mvtec-ad, mpdd, visa, pcb-bank, light."
+            metavar="RECIPE",
+            help="A .toml file, or the name of a shipped one: mvtec-ad, mpdd, visa, pcb-bank, light, nano.",
         ),
     ],
     *,
@@ -39,19 +40,22 @@ def finetune(
         Path | None,
         typer.Option(
             exists=True,
-            help="In place of the base's autoencoder: a fine-tuned checkpoint or its folder. Not with light.",
+            help="In place of the base's autoencoder: a fine-tuned checkpoint or its folder. Not with light or nano.",
         ),
     ] = None,
     unet: Annotated[
         Path | None,
         typer.Option(
             exists=True,
-            help="In place of the base's UNet: a fine-tuned checkpoint or its folder. Not with light.",
+            help="In place of the base's UNet: a fine-tuned checkpoint or its folder. Not with light or nano.",
         ),
     ] = None,
     run: Annotated[
         Path | None,
-        typer.Option(file_okay=False, help="Checkpoints; the same folder resumes. Default: runs/PRODUCT-STAGE."),
+        typer.Option(
+            file_okay=False,
+            help="Checkpoints; the same folder resumes. Default: runs/PRODUCT-STAGE, with nano runs/PRODUCT.",
+        ),
     ] = None,
     changes: Annotated[
         list[str] | None,
@@ -62,7 +66,9 @@ def finetune(
 
     Of a recipe for published models it fine-tunes the autoencoder (vae), the UNet (unet), a small autoencoder (small)
     or DINO (dino), and `glad bundle import` makes a bundle of them. Of a recipe like light it trains the denoiser
-    (unet) or the decoder of pictures (decoder), and `glad train` with the same --run goes on from there.
+    (unet) or the decoder of pictures (decoder), of one like nano the autoencoder (vae), then the denoiser (unet), then
+    the features (features), each on those before it in the same --run. In both cases `glad train` with that --run goes
+    on from there.
 
     Example: glad finetune dino visa --data candle --unet candle-unet.safetensors --out candle-dino
     """
@@ -70,7 +76,8 @@ def finetune(
         raise typer.BadParameter(f"stage is {stage!r}; use one of {', '.join(STAGES)}")
     from training.cli.printed import tell_data_warnings
     from training.package import product_of_folder
-    from training.recipe import FeatureRecipe
+    from training.pretrained_recipe import PretrainedRecipe
+    from training.recipe import Recipe
     from training.recipe_file import load_recipe
     from training.single_stage import StageName, finetune_alone, steps_of_stage
     from training.training_run import TrainingRun
@@ -79,11 +86,13 @@ def finetune(
         chosen = load_recipe(recipe, changes or (), data)
         tell_data_warnings(data)
         named = StageName(stage)
-        checkpoints = run or Path("runs") / f"{product_of_folder(data)}-{stage}"
+        product = product_of_folder(data)
+        # The stages of the pixel form stand on each other, so they share the run of the whole training.
+        checkpoints = run or Path("runs") / (product if isinstance(chosen, Recipe) else f"{product}-{stage}")
         with resumable():
             progress = TrainingRun(checkpoints, steps_of_stage(named, chosen), say=typer.echo)
             made = finetune_alone(named, chosen, data, progress, out, vae=vae, unet=unet)
-    if isinstance(chosen, FeatureRecipe):
+    if not isinstance(chosen, PretrainedRecipe):
         changed = [word for change in changes or () for word in ("--set", change)]
         goes_on = shlex.join(["glad", "train", recipe, "--data", str(data), "--run", str(checkpoints), *changed])
         typer.echo(f"{made}\nnext: {goes_on}  (makes the bundle, and goes on from this stage)")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -25,6 +25,7 @@ from training.interrupts import resumable
 
 if TYPE_CHECKING:
     from glad.settings.method import MethodSettings
+    from training.studies.reproduction_outlook import ReproductionOutlook
 
 
 def evaluate(
@@ -276,8 +277,18 @@ def reproduce(
             file_okay=False, help="Bundles, reports, and table.md or tables-6-7.md. Default: reproduced/DATASET."
         ),
     ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Read all images, print which classes are done, what is left, about how long and how much disk that "
+            "takes, and do nothing.",
+        ),
+    ] = False,
 ) -> None:
     """Reproduce the tables of a published data set, every class: from published weights, or by a training (--train).
+
+    What is done in --out already, also by a call that was interrupted, is not done again.
 
     Example: glad reproduce mvtec-ad --data mvtec --base sd15 --dino dino-vitb8 --licence "CreativeML OpenRAIL-M"
 
@@ -290,13 +301,14 @@ def reproduce(
                 f"--{unneeded[0]} is for published weights; with --train the recipe says what it trains: --set "
                 "base=FOLDER, for example"
             )
-        _reproduce_by_training(dataset, data, (recipe, *(changes or ())), classes=classes, out=out)
+        _reproduce_by_training(dataset, data, (recipe, *(changes or ())), classes=classes, out=out, dry_run=dry_run)
         return
     if lacking := [name for name, given in (("base", base), ("dino", dino), ("licence", licence)) if not given]:
         raise typer.BadParameter(f"give --{lacking[0]}, or --train RECIPE to train the models instead")
     from training.progress import named_bars
     from training.studies.reproduce import PublishedWeights, plan
     from training.studies.reproduce import reproduce as run
+    from training.studies.reproduction_outlook import published_outlook
 
     if changes:
         raise typer.BadParameter("--set changes a recipe: give --train RECIPE too")
@@ -305,26 +317,39 @@ def reproduce(
         chosen = tuple(name for name in classes.split(",") if name)
         plans = plan(dataset, data, weights, chosen, multi=multi)
         folder = out or Path("reproduced") / (f"{dataset}-multi" if multi else dataset)
-        folder.mkdir(parents=True, exist_ok=True)
-        with named_bars() as show:
+        if dry_run:
+            with named_bars() as show:
+                outlook = published_outlook(plans, weights, folder, progress=show)
+            _tell_outlook(outlook)
+        with resumable(), named_bars() as show:
             table = run(plans, weights, folder, command=command_line(), progress=show, say=typer.echo)
     typer.echo(table.as_markdown())
     typer.echo(f"the table: {folder / 'table.md'}; each class: {folder}/CLASS.html")
 
 
 def _reproduce_by_training(
-    dataset: str, data: Path, recipe: tuple[str, ...], *, classes: str, out: Path | None
+    dataset: str, data: Path, recipe: tuple[str, ...], *, classes: str, out: Path | None, dry_run: bool
 ) -> None:
     """Make the paper's Tables 6 and 7 of trainings by a recipe, given as its name and its changes."""
     from training.progress import named_bars
     from training.studies.protocol import TABLES, plan_trainings, run_protocol
+    from training.studies.reproduction_outlook import protocol_outlook
 
     name, *changes = recipe
     with explained(ValueError):
         plan = plan_trainings(dataset, data, name, changes, tuple(name for name in classes.split(",") if name))
         folder = out or Path("reproduced") / f"{dataset}-{Path(name).stem}"
-        folder.mkdir(parents=True, exist_ok=True)
+        if dry_run:
+            with named_bars() as show:
+                outlook = protocol_outlook(plan, folder, progress=show)
+            _tell_outlook(outlook)
         with resumable(), named_bars() as show:
             result = run_protocol(plan, folder, command=command_line(), progress=show, say=typer.echo)
     typer.echo(result.as_markdown())
     typer.echo(f"the tables: {folder / TABLES}.md and .json; each class, with intervals: {folder}/CLASS-{TABLES}.md")
+
+
+def _tell_outlook(outlook: ReproductionOutlook) -> NoReturn:
+    """Print what a reproduction is going to do, and end the command: with 1 if it would fail."""
+    typer.echo(outlook.as_text())
+    raise typer.Exit(1 if outlook.problems else 0)

@@ -249,8 +249,9 @@ def train(
             bundle = train_bundle(
                 chosen, data, checkpoints, target, naming, command=command_line(), say=typer.echo, plan=plan
             )
-    tell_thresholds(bundle)
-    with explained(ValueError), locked_run(checkpoints):
+    whole = f"{target} is whole; `glad export` and `glad report` make what is missing beside it"
+    with resumable(whole), explained(ValueError), locked_run(checkpoints):
+        tell_thresholds(bundle)
         if isinstance(chosen, FeatureRecipe) if export is None else export:
             export_new_bundle(target, data, checkpoints / "parity")
         tell_report(checkpoints, target)

@@ -71,7 +71,7 @@ class CheckpointFolder:
 
     def write(self, checkpoint: Checkpoint) -> Path:
         """Write a checkpoint; a crash or a full disk at any moment leaves the ones before as they are."""
-        target = self.folder / f"step-{checkpoint.position:08d}"
+        target = checkpoint_of(self.folder, checkpoint.position)
         draft = self.folder / f"draft-{os.getpid()}"
         self._remove_drafts()
         draft.mkdir(parents=True)
@@ -108,6 +108,11 @@ class CheckpointFolder:
     def _remove_drafts(self) -> None:
         for left in self.folder.glob("draft-*"):
             shutil.rmtree(left)
+
+
+def checkpoint_of(folder: Path, position: int) -> Path:
+    """Return where a stage's checkpoint after so many steps lies; it need not exist."""
+    return folder / f"step-{position:08d}"
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

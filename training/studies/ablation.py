@@ -14,19 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from glad.settings.method import ComparatorKind, DoubtfulRange, MethodSettings, NoiseSource
 from training.calibration.outcomes import SettingsCandidate
 from training.data.dataset import TestImage, read_truth
 from training.evaluation.tables import Table
-from training.metrics import counts
 from training.metrics.bootstrap import Estimate, bootstrap, multiplicities
-from training.metrics.counts import Counts, Weights
-from training.metrics.image_metrics import image_counts
-from training.metrics.pixel_metrics import PRO_LIMIT, Ranked, rank_pixels
+from training.metrics.pixel_metrics import rank_pixels
 from training.parallel_inspection import inspect_images
 from training.progress import Progress
+from training.studies.variant_results import KeptResults, VariantResult
 
 FULL = "ADS + ATP with SAFF (all)"
 HEADER = ("variant", "I-AUROC", "against all", "P-AUROC", "against all", "PRO", "against all", "mean step")
@@ -54,38 +51,6 @@ class Variant:
     table: int
     bundle: Path
     settings: MethodSettings
-
-
-@dataclass(frozen=True, eq=False)
-class VariantResult:
-    """The results of a variant, reduced to what figures and their bootstrap need."""
-
-    scores: NDArray[np.float64]
-    ranked: Ranked
-    denoising_step: float
-
-    def figures(self, defect: Sequence[bool], times: Weights) -> Mapping[str, Weights]:
-        """Return I-AUROC, P-AUROC and PRO per bootstrap round: (rounds,) each.
-
-        Args:
-            times: (rounds, images), how often each image counts.
-        """
-        bins = self.ranked.histograms
-        negative = times @ bins.negative
-        return {
-            "image_auroc": counts.auroc(image_counts(self.scores, defect, times)),
-            "pixel_auroc": counts.auroc(Counts(times @ bins.pixels, negative)),
-            "pro": counts.area_to(Counts(times @ bins.regions, negative), PRO_LIMIT),
-        }
-
-    def exact(self, defect: Sequence[bool]) -> Mapping[str, float]:
-        """Return the same figures over all images, not binned."""
-        once = np.ones(len(self.scores))
-        return {
-            "image_auroc": float(counts.auroc(image_counts(self.scores, defect, once))),
-            "pixel_auroc": float(counts.auroc(self.ranked.ranks.by_pixel)),
-            "pro": float(counts.area_to(self.ranked.ranks.by_region, PRO_LIMIT)),
-        }
 
 
 @dataclass(frozen=True)
@@ -177,8 +142,16 @@ def measure(
     *,
     progress: Progress,
     workers: int | None = None,
+    keep: Path | None = None,
 ) -> dict[str, VariantResult]:
     """Inspect every image under every variant; variants with equal weights and settings are walked once.
+
+    Args:
+        chosen: the variants.
+        images: that each of them inspects.
+        progress: shows each variant by its name.
+        workers: processes; None: one per core; 1: all in this one.
+        keep: folder in which results stay, for a call that goes on after a stop; None: they are not kept.
 
     Raises:
         ValueError: for a defect without a mask, because its pixels would count as good ones.
@@ -188,12 +161,26 @@ def measure(
             f"{unmasked[0]} has no mask ({len(unmasked)} of {len(images)} images): the tables compare pixel figures, "
             "give masks in ground_truth/<defect>"
         )
+    kept = None if keep is None else KeptResults(keep, images)
     results: dict[tuple[Path, str], VariantResult] = {}
     for variant in chosen:
         key = variant.bundle, variant.settings.model_dump_json()
         if key not in results:
-            results[key] = _measure_one(variant, images, progress, workers)
+            results[key] = _measured(variant, images, progress, workers, kept)
     return {variant.name: results[variant.bundle, variant.settings.model_dump_json()] for variant in chosen}
+
+
+def _measured(
+    variant: Variant, images: Sequence[TestImage], progress: Progress, workers: int | None, kept: KeptResults | None
+) -> VariantResult:
+    """Return a variant's result: as it was kept, or measured now and kept."""
+    if kept is not None and (found := kept.read(variant.bundle, variant.settings)) is not None:
+        progress(variant.name, len(images), len(images))
+        return found
+    result = _measure_one(variant, images, progress, workers)
+    if kept is not None:
+        kept.write(variant.bundle, variant.settings, result)
+    return result
 
 
 def _measure_one(

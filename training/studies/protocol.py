@@ -7,6 +7,7 @@ paper's tables average over MVTec-AD at full size: a smaller recipe answers whic
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from model_store.bundle import Bundle, open_bundle
+from model_store.files import replace_file
 from training.data.dataset import TestImage
 from training.evaluation.rows import GOOD
 from training.metrics.bootstrap import Estimate
@@ -44,11 +46,21 @@ from training.studies.protocol_tables import (
     variants_table,
 )
 from training.studies.published_figures import FIXED
-from training.studies.reproduce import claim_folder, labelled_classes
+from training.studies.reproduce import labelled_classes
+from training.studies.reproduced_folder import (
+    MEASURING,
+    claim_folder,
+    class_held,
+    read_record,
+    refuse_unreadable_images,
+)
 from training.studies.retrained import train_plain
+from training.training_run import TrainingRun
 
 TABLES = "tables-6-7"
 """The name of the files with the tables."""
+RESULTS = "results"
+"""The folder, in a class's own, with what was measured of it until all is."""
 
 TRAININGS = {
     "trained": "with ATP, the first of two trainings",
@@ -125,40 +137,59 @@ def run_protocol(
 
     Raises:
         ValueError: if OUT holds another run, with another recipe or other images; if nothing ever adapts.
+        DataError: if images of a class that is not measured cannot be read.
+        RunInUse: if another call works on one of the classes.
+        DiskFull: what is done stays.
     """
+    out.mkdir(parents=True, exist_ok=True)
     claim_folder(out, {one.product: one.identity for one in plan.classes}, comparable_identity)
+    left = [(one.data, one.images) for one in plan.classes if not report_of_class(one.product, out).is_file()]
+    refuse_unreadable_images(left, progress=progress, workers=workers)
     measured = []
     for one in plan.classes:
-        measured.append(_measured_class(one, out, command=command, progress=progress, say=say, workers=workers))
+        with class_held(out, one.product) as run:
+            measured.append(
+                _measured_class(one, out, run, command=command, progress=progress, say=say, workers=workers)
+            )
         image, pixel = (measured[-1].figures[FULL][key].value for key in (IMAGE, PIXEL))
         say(f"{one.product}: I-AUROC {100 * image:.1f}, P-AUROC {100 * pixel:.1f}")
     made_of = describe_run(plan.dataset, plan.recipe, plan.classes[0].recipe.settings.resolution, measured)
     result = ProtocolResult(made_of, classes_table(plan.dataset, measured), variants_table(measured))
-    of_classes = {one.product: json.loads(_report(one, out).read_text(encoding="utf-8")) for one in plan.classes}
+    of_classes = {one.product: read_record(report_of_class(one.product, out)) for one in plan.classes}
     content = {"command": command, **result.as_json(), "of_classes": of_classes}
-    (out / f"{TABLES}.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    (out / f"{TABLES}.md").write_text(result.as_markdown() + "\n", encoding="utf-8")
+    replace_file(out / f"{TABLES}.json", (json.dumps(content, indent=2) + "\n").encode())
+    replace_file(out / f"{TABLES}.md", f"{result.as_markdown()}\n".encode())
     return result
 
 
-def _report(one: ClassTraining, out: Path) -> Path:
-    return out / f"{one.product}-{TABLES}.json"
+def report_of_class(product: str, out: Path) -> Path:
+    """Return the file with a class's figures; .md lies beside it."""
+    return out / f"{product}-{TABLES}.json"
 
 
 def _measured_class(
-    one: ClassTraining, out: Path, *, command: str, progress: Progress, say: Say, workers: int | None
+    one: ClassTraining,
+    out: Path,
+    run: TrainingRun,
+    *,
+    command: str,
+    progress: Progress,
+    say: Say,
+    workers: int | None,
 ) -> MeasuredClass:
     """Return the figures of a class under each variant: as recorded, or trained and measured now."""
     bundle = _trained(one, one.recipe, "trained", out, command=command, say=say, workers=workers)
     if bundle.manifest.settings.trigger.delta == 0:
         raise ValueError(f"{bundle.path}: its δ is 0, so it never adapts, and the tables have nothing to compare")
-    report = _report(one, out)
-    recorded = json.loads(report.read_text(encoding="utf-8")) if report.is_file() else {}
+    report = report_of_class(one.product, out)
+    recorded = read_record(report)
     if (recorded.get("bundle"), recorded.get("images")) != (bundle.hash, image_names(one.images)):
-        rows = _measure_rows(one, bundle, out, command=command, progress=progress, say=say, workers=workers)
+        plain = _without_atp(one, bundle, out, command=command, progress=progress, say=say, workers=workers)
+        rows = _measure_rows(one, bundle, plain, run, progress=progress, workers=workers)
         recorded = {"command": command, "bundle": bundle.hash, **as_json(rows, one.images)}
-        report.with_suffix(".md").write_text(as_markdown(rows) + "\n", encoding="utf-8")
-        report.write_text(json.dumps(recorded, indent=2) + "\n", encoding="utf-8")
+        replace_file(report.with_suffix(".md"), f"{as_markdown(rows)}\n".encode())
+        replace_file(report, (json.dumps(recorded, indent=2) + "\n").encode())
+        shutil.rmtree(run.folder / RESULTS, ignore_errors=True)
     figures = {
         row["name"]: {key: Estimate(**estimate) for key, estimate in row["figures"].items()} for row in recorded["rows"]
     }
@@ -168,14 +199,21 @@ def _measured_class(
 
 
 def _measure_rows(
-    one: ClassTraining, bundle: Bundle, out: Path, *, command: str, progress: Progress, say: Say, workers: int | None
+    one: ClassTraining,
+    bundle: Bundle,
+    plain: tuple[Path, float],
+    run: TrainingRun,
+    *,
+    progress: Progress,
+    workers: int | None,
 ) -> list[AblationRow]:
-    """Measure every variant of the tables."""
+    """Measure every variant of the tables; those that were measured before a stop are in the class's folder."""
     settings, steps = bundle.manifest.settings, fixed_steps(bundle.manifest.settings)
-    plain = _without_atp(one, bundle, out, command=command, progress=progress, say=say, workers=workers)
     chosen = [row for row in variants(bundle.path, settings, plain, steps) if row.table in (6, 7)]
     show = partial(_named, progress, one.product)
-    rows = compare(chosen, measure(chosen, one.images, progress=show, workers=workers), one.images)
+    with run.stage(MEASURING):
+        results = measure(chosen, one.images, progress=show, workers=workers, keep=run.folder / RESULTS)
+        rows = compare(chosen, results, one.images)
     names = {f"fixed {step}": name for step, name in zip(steps, FIXED, strict=True)}
     return [replace(row, name=names.get(row.name, row.name)) for row in rows]
 

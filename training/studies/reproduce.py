@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -13,6 +12,7 @@ import numpy as np
 
 from glad.settings.presets import SINGLE_CLASS, Preset, preset
 from model_store.bundle import Bundle, open_bundle
+from model_store.files import replace_file
 from model_store.importing.bundle import ImportSpec, Origins, import_bundle
 from training.data.dataset import TestImage, test_images
 from training.evaluation.evaluate import evaluate
@@ -21,11 +21,17 @@ from training.evaluation.report import write_report
 from training.evaluation.rows import GOOD
 from training.evaluation.tables import IMAGE, PIXEL, Table
 from training.progress import Progress
-from training.run_differences import changed_settings
+from training.studies.reproduced_folder import (
+    MEASURING,
+    claim_folder,
+    class_held,
+    read_record,
+    refuse_unreadable_images,
+)
+from training.training_run import TrainingRun
 from training.yardstick.report_row import with_learnt_yardstick
 
 VERSION = "published"
-MARK = "run.json"
 CLASS = "{class}"
 """Stands for the class's name in a checkpoint's path."""
 
@@ -136,24 +142,33 @@ def reproduce(
 
     Raises:
         ValueError: if OUT holds another run, with other settings, weights or images.
+        DataError: if images of a class that is not measured cannot be read.
+        RunInUse: if another call works on one of the classes.
+        DiskFull: what is done stays.
     """
-    claim_folder(
-        out,
-        {
-            one.product: {"preset": one.preset.name, "data": str(one.data.resolve()), "weights": asdict(weights)}
-            for one in plans
-        },
-    )
+    out.mkdir(parents=True, exist_ok=True)
+    claim_folder(out, identities(plans, weights))
+    left = [(one.data, test_images(one.data)) for one in plans if not (out / f"{one.product}.json").is_file()]
+    refuse_unreadable_images(left, progress=progress, workers=workers)
     figures = {}
     for one in plans:
-        bundle = _bundle(one, weights, out, command, say)
-        figures[one.product] = _figures(
-            one, bundle, out, command=command, progress=progress, worst=worst, workers=workers
-        )
+        with class_held(out, one.product) as run:
+            bundle = _bundle(one, weights, out, command, say)
+            figures[one.product] = _figures(
+                one, bundle, out, run, command=command, progress=progress, worst=worst, workers=workers
+            )
         say(f"{one.product}: {_cells(figures[one.product])[0]}")
     table = paper_table(figures)
-    (out / "table.md").write_text(table.as_markdown() + "\n", encoding="utf-8")
+    replace_file(out / "table.md", f"{table.as_markdown()}\n".encode())
     return table
+
+
+def identities(plans: Sequence[ReproductionPlan], weights: PublishedWeights) -> dict[str, dict[str, Any]]:
+    """Return what may not change within a run, of each class, for JSON."""
+    return {
+        one.product: {"preset": one.preset.name, "data": str(one.data.resolve()), "weights": asdict(weights)}
+        for one in plans
+    }
 
 
 def paper_table(figures: Mapping[str, Mapping[str, Any]]) -> Table:
@@ -165,29 +180,6 @@ def paper_table(figures: Mapping[str, Mapping[str, Any]]) -> Table:
         for group, keys in (("image", IMAGE.values()), ("pixel", (*PIXEL.values(), "aupimo")))
     }
     return Table(header, (*rows, ("average", *_cells(average))))
-
-
-def claim_folder(
-    out: Path, classes: Mapping[str, Mapping[str, Any]], as_now: Callable[[Any], Any] = lambda recorded: recorded
-) -> None:
-    """Mark OUT as this run's, or refuse it as another's. More classes of the same run may come later.
-
-    Args:
-        out: the run's folder.
-        classes: class -> what may not change within a run, for JSON.
-        as_now: returns what an earlier version recorded of a class as this one would.
-
-    Raises:
-        ValueError: if it is another's; says in what they differ.
-    """
-    mark = out / MARK
-    known = json.loads(mark.read_text(encoding="utf-8")) if mark.is_file() else {}
-    for product, ours in classes.items():
-        if differences := changed_settings(as_now(known.get(product, ours)), ours):
-            raise ValueError(
-                f"{out} holds class {product} of another run: {'; '.join(differences)}: give another --out"
-            )
-    mark.write_text(json.dumps({**known, **classes}, indent=2) + "\n", encoding="utf-8")
 
 
 def _cells(figures: Mapping[str, Any]) -> tuple[str, str, str]:
@@ -210,6 +202,7 @@ def _figures(
     one: ReproductionPlan,
     bundle: Bundle,
     out: Path,
+    run: TrainingRun,
     *,
     command: str,
     progress: Progress,
@@ -218,18 +211,18 @@ def _figures(
 ) -> dict[str, Any]:
     """Return what was measured before, of exactly this bundle, or measure it now."""
     report = out / f"{one.product}.json"
-    if report.is_file():
-        recorded: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
-        if recorded["bundle"]["hash"] == bundle.hash:
-            return recorded
+    recorded = read_record(report)
+    if recorded and recorded["bundle"]["hash"] == bundle.hash:
+        return recorded
 
     def show(stage: str, done: int, total: int) -> None:
         progress(f"{one.product}: {stage}", done, total)
 
-    outcome = evaluate(bundle.path, one.data, progress=show, command=command, workers=workers)
-    outcome = with_learnt_yardstick(outcome, bundle.path, one.data, progress=show)
-    misses = inspect_worst(bundle.path, one.data, outcome.rows, worst, progress=partial(show, "worst misses"))
-    write_report(outcome, misses, None, report)
+    with run.stage(MEASURING):
+        outcome = evaluate(bundle.path, one.data, progress=show, command=command, workers=workers)
+        outcome = with_learnt_yardstick(outcome, bundle.path, one.data, progress=show)
+        misses = inspect_worst(bundle.path, one.data, outcome.rows, worst, progress=partial(show, "worst misses"))
+        write_report(outcome, misses, None, report)
     return outcome.figures
 
 

@@ -19,8 +19,9 @@ from training.metrics.pixel_metrics import rank_pixels
 from training.package import Naming
 from training.pipeline import train
 from training.progress import silent
-from training.studies.ablation import FULL, VariantResult, as_json, as_markdown, compare, fixed_steps, measure, variants
+from training.studies.ablation import FULL, as_json, as_markdown, compare, fixed_steps, measure, variants
 from training.studies.retrained import train_plain, train_unadapted
+from training.studies.variant_results import VariantResult
 from training.training_run import TrainingRun
 
 pytestmark = pytest.mark.timeout(600)  # real processes or trainings: slow where other work shares the machine

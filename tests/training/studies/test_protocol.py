@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,13 @@ from glad.settings.presets import SINGLE_CLASS
 from tests.support.tiny_recipe import TINY_TOML, draw_parts
 from training.metrics.bootstrap import Estimate
 from training.progress import silent
+from training.run_lock import RunInUse
 from training.studies.ablation import FULL
 from training.studies.protocol import plan_trainings, run_protocol
 from training.studies.protocol_tables import IMAGE, PIXEL, MeasuredClass, classes_table, describe_run, variants_table
 from training.studies.published_figures import CLASSES, COMPONENTS
+from training.studies.reproduced_folder import claim_folder, class_held
+from training.studies.reproduction_outlook import protocol_outlook
 
 pytestmark = pytest.mark.timeout(600)  # real processes or trainings: slow where other work shares the machine
 
@@ -86,13 +90,96 @@ def test_what_is_wrong_shows_before_anything_is_trained(tmp_path: Path) -> None:
         plan_trainings("mvtec-ad", tmp_path / "data", str(recipe), (), ("carpet",))
 
 
+def test_a_dry_run_says_what_is_left_and_what_would_fail_and_writes_nothing(tmp_path: Path) -> None:
+    recipe, out = tmp_path / "tiny.toml", tmp_path / "out"
+    recipe.write_text(TINY_TOML)
+    for name in ("carpet", "grid"):
+        draw_parts(tmp_path / "data" / name)
+    plan = plan_trainings("mvtec-ad", tmp_path / "data", str(recipe), (), ("carpet", "grid"))
+    outlook = protocol_outlook(plan, out, progress=silent, workers=1)
+    assert {row[1:4] for row in outlook.classes.rows} == {("to do", "to do", "to do")}
+    assert outlook.costs[0].startswith("trainings: 4 of 4 are left, about ")
+    assert outlook.costs[0].endswith(" for the stages of which a step was tried; the others were not measured")
+    assert outlook.costs[1].startswith("measuring: 10 images of 2 classes are left; how long one takes is known when")
+    assert outlook.as_text().endswith("nothing was done; nothing stands in the way")
+    assert not out.exists()
+
+    damaged = tmp_path / "data/grid/test/hole/001.png"
+    damaged.write_bytes(damaged.read_bytes()[:200])
+    problems = protocol_outlook(plan, out, progress=silent, workers=1).problems
+    assert [problem.partition(":")[0] for problem in problems] == [str(damaged)]
+    with pytest.raises(ValueError, match=r"hole/001\.png: PNG image of 200 bytes does not decode"):
+        run_protocol(plan, out, command="test", progress=silent, say=lambda _: None, workers=1)
+    assert not (out / "runs").exists()  # the last class's image shows before the first one is trained
+
+
+def test_a_class_that_another_call_works_on_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    holds, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with class_held(tmp_path, "carpet"):
+            holds.set()
+            done.wait()
+
+    other = threading.Thread(target=hold)
+    other.start()
+    holds.wait()
+    try:
+        refused = pytest.raises(RunInUse, match=r"runs/carpet \(process .*or give --out another folder for this one")
+        with refused, class_held(tmp_path, "carpet"):
+            pass
+        with class_held(tmp_path, "grid"):  # another class is free
+            pass
+    finally:
+        done.set()
+        other.join()
+
+
+def test_a_record_that_a_kill_left_half_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text('{"carpet": ', encoding="utf-8")
+    with pytest.raises(ValueError, match=r"run\.json is damaged .*: remove it, so that it is made anew"):
+        claim_folder(tmp_path, {"carpet": {}})
+
+
 def test_a_class_is_trained_both_ways_measured_under_every_variant_and_not_done_twice(tmp_path: Path) -> None:
     recipe = tmp_path / "tiny.toml"
     recipe.write_text(TINY_TOML)
     draw_parts(tmp_path / "data" / "carpet")
     plan = plan_trainings("mvtec-ad", tmp_path / "data", str(recipe), (), ("carpet",))
     said: list[str] = []
-    result = run_protocol(plan, tmp_path, command="test", progress=silent, say=said.append, workers=1)
+    shown: list[tuple[str, int, int]] = []
+
+    def stop_at_the_third(stage: str, done: int, total: int) -> None:
+        shown.append((stage, done, total))
+        if stage == "carpet: baseline + ATP":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_protocol(plan, tmp_path, command="test", progress=stop_at_the_third, say=said.append, workers=1)
+    assert ("carpet: baseline + ADS", 1, 5) in shown
+    assert [line for line in said if "train" in line and "carpet" in line]
+    trained = {path: path.read_bytes() for path in (tmp_path / "bundles").rglob("*") if path.is_file()}
+    said.clear()
+    shown.clear()
+    result = run_protocol(
+        plan, tmp_path, command="test", progress=lambda *one: shown.append(one), say=said.append, workers=1
+    )
+    assert {path: path.read_bytes() for path in (tmp_path / "bundles").rglob("*") if path.is_file()} == trained
+    assert not [line for line in said if "training with" in line]
+    assert [one for one in shown if "baseline" in one[0]][:3] == [
+        ("carpet: baseline", 5, 5), ("carpet: baseline + ADS", 5, 5), ("carpet: baseline + ATP", 1, 5)
+    ]  # fmt: skip
+    assert not (tmp_path / "runs/carpet/results").exists()
+    draw_parts(tmp_path / "data" / "grid")
+    both = plan_trainings("mvtec-ad", tmp_path / "data", str(recipe), (), ("carpet", "grid"))
+    outlook = protocol_outlook(both, tmp_path, progress=silent, workers=1)
+    assert outlook.classes.rows == (
+        ("carpet", "done", "done", "done", "3 good, 2 defective"),
+        ("grid", "to do", "to do", "to do", "3 good, 2 defective"),
+    )
+    assert outlook.costs[0].startswith("trainings: 2 of 4 are left, at most about ")
+    assert outlook.costs[1].startswith("measuring: 5 images of 1 classes are left, about ")
+    assert outlook.problems == ()
     assert [row[0] for row in result.variants.rows] == list(COMPONENTS)
     recorded = json.loads((tmp_path / "carpet-tables-6-7.json").read_text())
     figures = {row["name"]: row["figures"]["image_auroc"]["value"] for row in recorded["rows"]}
