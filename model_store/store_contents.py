@@ -245,9 +245,9 @@ class StoreContents:
         broken = [entry for entry in self._layers.scan(product) if isinstance(entry, StoreProblem)]
         if broken:
             return BrokenBundle(f"product {product!r} has no usable bundle: {broken[0].reason}")
-        known = ", ".join(self.products()) or "none yet: publish a bundle with `glad bundle publish FOLDER`"
-        near = nearest(product, self.products())
-        return ProductNotInStore(f"no product {product!r} in {self.root}; known: {known}{near}")
+        names = self._layers.products()  # not looked into: of one whose files hang, no other product's call may wait
+        known = ", ".join(names) or "none yet: publish a bundle with `glad bundle publish FOLDER`"
+        return ProductNotInStore(f"no product {product!r} in {self.root}; known: {known}{nearest(product, names)}")
 
 
 def _checked(name: str, refusal: type[StoreError]) -> str:

@@ -100,7 +100,8 @@ class ReviewQueue:
             skip: ids that the person does not want now.
             wanted: the id of the image, for a person who decides on it again; None: the queue decides.
             desk: where the person sits. What they were given there before, and do not name in `skip`, is given again,
-                by a new claim, or, if it is not what is asked for, given back. None: such images stay as they are.
+                by a new claim, or, if it is not what is asked for, given back. With `wanted` others stay as they are,
+                as all do without a desk.
 
         Raises:
             ClaimsFull: if the person has `MOST_CLAIMS` images, none of which is answered or given back.

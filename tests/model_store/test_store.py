@@ -174,6 +174,15 @@ def test_an_unknown_product_names_the_known_ones(store: Store) -> None:
         store.resolve("other")
 
 
+def test_an_unknown_product_is_told_without_a_look_into_the_others(store: Store) -> None:
+    (store.root / "broken" / "1").mkdir(parents=True)
+    (store.root / "broken" / "1" / "manifest.json").write_text("{")
+    assert store.products() == ("toy",)
+    # Of a product whose files hang nobody else may wait, so it is told by its folder.
+    with pytest.raises(ProductNotInStore, match="known: broken, toy"):
+        store.resolve("other")
+
+
 @pytest.mark.parametrize("name", ["../toy", "/etc", "", "Toy", "a/b"])
 def test_no_name_leads_out_of_the_store(store: Store, name: str) -> None:
     assert store.versions(name) == ()

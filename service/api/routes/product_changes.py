@@ -144,9 +144,9 @@ def _answered(services: Services, store: Store, product: str, action: Callable[[
     except (store_errors.StoreError, ValueError) as error:
         raise product_error(store, product, error) from error
     except OSError as error:
-        log.error("product state not written", product=product, error=str(error))
+        log.error("product's files not read or written", product=product, error=str(error))
         raise StorageUnavailable(
-            "the product's state could not be written; nothing changed: try again later",
+            "the product's files could not be read or written; nothing changed: try again later",
             retry_after_s=services.settings.retry_after_s,
         ) from error
 

@@ -175,8 +175,8 @@ class NextReviewFields(BaseModel):
         None,
         pattern=r"^[A-Za-z0-9_-]{1,64}$",
         description="where the person sits, such as a tab of a browser. What the same person was given there before, "
-        "and is not in `skip`, is given again by a new claim, or given back if it is not asked for: so a page that is "
-        "loaded anew, or a call that is repeated, holds no image in vain",
+        "and is not in `skip`, is given again by a new claim, or given back if it is not asked for (with "
+        "`inspection`, others stay): so a page that is loaded anew, or a repeated call, holds no image in vain",
         examples=["tab-5f0c2a9b"],
     )
     by: VisibleText | None = Field(

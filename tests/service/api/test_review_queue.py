@@ -581,6 +581,19 @@ async def test_a_plan_is_shown_with_those_before_it(api: Running) -> None:
     assert (await api.http.get("/v1/products/none/review-plan")).status_code == 404
 
 
+async def test_a_change_of_the_plan_whose_answer_was_lost_may_be_repeated(api: Running) -> None:
+    async def change(**fields: Any) -> httpx.Response:
+        return await api.http.put(
+            "/v1/products/toy/review-plan", json={"audit_share": 0.1, "by": "ann"} | fields, headers={"If-Match": '"0"'}
+        )
+
+    first, again = await change(), await change()
+    assert (first.status_code, again.status_code, again.headers["etag"]) == (200, 200, '"1"')
+    assert again.json() == first.json()
+    for other in ({"by": "bob"}, {"audit_share": 0.2}):
+        assert (await change(**other)).status_code == 412, other
+
+
 async def test_of_two_people_who_change_the_plan_they_saw_one_is_refused_and_told_by_whom(api: Running) -> None:
     url = "/v1/products/toy/review-plan"
     seen = (await api.http.get(url)).headers["etag"]
