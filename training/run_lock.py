@@ -60,14 +60,14 @@ def locked_run(folder: Path, way_out: str = ANOTHER_RUN) -> Iterator[None]:
         lock.release()
 
 
-def refuse_run_in_use(folder: Path) -> None:
-    """Refuse a run's folder, which need not exist, that another training writes into.
+def refuse_run_in_use(folder: Path, way_out: str = ANOTHER_RUN) -> None:
+    """Refuse a run's folder, which need not exist, that another training writes into; arguments as above.
 
     Raises:
         RunInUse: if another process, or another thread of this one, holds it.
     """
     if (folder / LOCK).is_file():
-        _acquired(folder, ANOTHER_RUN).release()
+        _acquired(folder, way_out).release()
 
 
 def _acquired(folder: Path, way_out: str) -> FileLock:

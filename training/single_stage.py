@@ -108,7 +108,12 @@ def stages_alone(recipe: AnyRecipe) -> dict[StageName, Kind]:
 
 
 def steps_of_stage(stage: StageName, recipe: AnyRecipe) -> tuple[str, ...]:
-    """Return what a stage alone runs through, by the names of the whole training's stages."""
+    """Return what a stage alone runs through, by the names of the whole training's stages.
+
+    Raises:
+        ValueError: if the recipe has no such stage; says which stages it has.
+    """
+    recipe = recipe_with_stage(stage, recipe, ())
     if isinstance(recipe, FeatureRecipe):
         return (*ENCODING, stage.name_in_run(recipe))
     if isinstance(recipe, Recipe):

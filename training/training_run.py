@@ -103,13 +103,19 @@ class TrainingRun:
         return f"about {in_words(total)} in all" if self.stages else ""
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[Callable[[], None]]:
+    def stage(self, name: str, *, anew: bool = False) -> Iterator[Callable[[], None]]:
         """Time a stage, say where it stands, and write what it took to `stages.json` at its end.
+
+        Args:
+            name: of the stage.
+            anew: whether nothing is left of what it did before, so that the time of that counts no more.
 
         Yields:
             What writes the time so far: a stop that leaves no time to do so loses only what came after it.
         """
         record = self._begin(name)
+        if anew:
+            record = replace(record, seconds=0.0, finished=False)
         begun = time.monotonic()
         self._elapsed_s = lambda: record.seconds + time.monotonic() - begun
         reset_peak_memory()

@@ -100,6 +100,8 @@ def test_a_recipe_with_a_small_autoencoder_puts_it_into_the_bundle(
     [
         (("paint", "tiny.toml"), "stage is 'paint'; use one of vae, unet, small, dino, decoder,"),
         (("dino", "nano"), "recipe 'nano' has no stage dino; it has vae, unet, features"),
+        (("decoder", "nano"), "recipe 'nano' has no stage decoder; it has vae, unet, features"),
+        (("small", "nano"), "recipe 'nano' has no stage small; it has vae, unet, features"),
         (
             ("unet", "nano"),
             "the stage unet of the recipe 'nano' stands on its stage vae, and runs/parts holds no finished",

@@ -33,14 +33,17 @@ class ReportFiles:
 def write_report(
     evaluation: Evaluation, misses: Sequence[Miss], limits: VerdictThresholds | None, json_file: Path
 ) -> ReportFiles:
-    """Write figures and rows as JSON and, beside it under the same name, the rows as CSV, Markdown and a page."""
+    """Write figures and rows as JSON and, beside it under the same name, the rows as CSV, Markdown and a page.
+
+    The JSON comes last: where it lies, so do the others.
+    """
     files = ReportFiles(json_file, *(json_file.with_suffix(ending) for ending in (".csv", ".md", ".html")))
     content = {**evaluation.figures, "rows": [asdict(row) for row in evaluation.rows]}
-    replace_file(files.json, (json.dumps(content, indent=2) + "\n").encode())
-    _write_csv(evaluation, files.csv)
     heading = f"# {title_of(evaluation.figures)}\n\n{origin_of(evaluation.figures)}\n\n"
-    files.markdown.write_text(heading + tables.as_markdown(evaluation.figures) + "\n", encoding="utf-8")
-    files.page.write_text(page(evaluation, misses, limits), encoding="utf-8")
+    replace_file(files.csv, _as_csv(evaluation).encode())
+    replace_file(files.markdown, (heading + tables.as_markdown(evaluation.figures) + "\n").encode())
+    replace_file(files.page, page(evaluation, misses, limits).encode())
+    replace_file(files.json, (json.dumps(content, indent=2) + "\n").encode())
     return files
 
 
@@ -97,10 +100,8 @@ def _summaries(figures: dict[str, Any]) -> list[tables.Table]:
     return [*summaries, tables.gate_table(figures)] if "gate" in figures else summaries
 
 
-def _write_csv(evaluation: Evaluation, path: Path) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        file.write(csv_line(asdict(evaluation.rows[0])))
-        file.writelines(csv_line(asdict(row).values()) for row in evaluation.rows)
+def _as_csv(evaluation: Evaluation) -> str:
+    return "".join((csv_line(asdict(evaluation.rows[0])), *(csv_line(asdict(row).values()) for row in evaluation.rows)))
 
 
 def _jpeg(miss: Miss) -> str:

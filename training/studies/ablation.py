@@ -7,7 +7,7 @@ their intervals come from bootstrap rounds that draw the same images for both si
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -143,6 +143,7 @@ def measure(
     progress: Progress,
     workers: int | None = None,
     keep: Path | None = None,
+    note: Callable[[], None] = lambda: None,
 ) -> dict[str, VariantResult]:
     """Inspect every image under every variant; variants with equal weights and settings are walked once.
 
@@ -152,6 +153,7 @@ def measure(
         progress: shows each variant by its name.
         workers: processes; None: one per core; 1: all in this one.
         keep: folder in which results stay, for a call that goes on after a stop; None: they are not kept.
+        note: called after each variant.
 
     Raises:
         ValueError: for a defect without a mask, because its pixels would count as good ones.
@@ -167,6 +169,7 @@ def measure(
         key = variant.bundle, variant.settings.model_dump_json()
         if key not in results:
             results[key] = _measured(variant, images, progress, workers, kept)
+            note()
     return {variant.name: results[variant.bundle, variant.settings.model_dump_json()] for variant in chosen}
 
 

@@ -143,7 +143,7 @@ def run_protocol(
     """
     out.mkdir(parents=True, exist_ok=True)
     claim_folder(out, {one.product: one.identity for one in plan.classes}, comparable_identity)
-    left = [(one.data, one.images) for one in plan.classes if not report_of_class(one.product, out).is_file()]
+    left = [(one.data, one.images) for one in plan.classes if not read_record(report_of_class(one.product, out))]
     refuse_unreadable_images(left, progress=progress, workers=workers)
     measured = []
     for one in plan.classes:
@@ -210,9 +210,9 @@ def _measure_rows(
     """Measure every variant of the tables; those that were measured before a stop are in the class's folder."""
     settings, steps = bundle.manifest.settings, fixed_steps(bundle.manifest.settings)
     chosen = [row for row in variants(bundle.path, settings, plain, steps) if row.table in (6, 7)]
-    show = partial(_named, progress, one.product)
-    with run.stage(MEASURING):
-        results = measure(chosen, one.images, progress=show, workers=workers, keep=run.folder / RESULTS)
+    show, keep = partial(_named, progress, one.product), run.folder / RESULTS
+    with run.stage(MEASURING, anew=not keep.is_dir()) as note:
+        results = measure(chosen, one.images, progress=show, workers=workers, keep=keep, note=note)
         rows = compare(chosen, results, one.images)
     names = {f"fixed {step}": name for step, name in zip(steps, FIXED, strict=True)}
     return [replace(row, name=names.get(row.name, row.name)) for row in rows]

@@ -148,7 +148,7 @@ def reproduce(
     """
     out.mkdir(parents=True, exist_ok=True)
     claim_folder(out, identities(plans, weights))
-    left = [(one.data, test_images(one.data)) for one in plans if not (out / f"{one.product}.json").is_file()]
+    left = [(one.data, test_images(one.data)) for one in plans if not read_record(out / f"{one.product}.json")]
     refuse_unreadable_images(left, progress=progress, workers=workers)
     figures = {}
     for one in plans:
@@ -218,7 +218,7 @@ def _figures(
     def show(stage: str, done: int, total: int) -> None:
         progress(f"{one.product}: {stage}", done, total)
 
-    with run.stage(MEASURING):
+    with run.stage(MEASURING, anew=True):
         outcome = evaluate(bundle.path, one.data, progress=show, command=command, workers=workers)
         outcome = with_learnt_yardstick(outcome, bundle.path, one.data, progress=show)
         misses = inspect_worst(bundle.path, one.data, outcome.rows, worst, progress=partial(show, "worst misses"))

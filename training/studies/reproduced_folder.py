@@ -23,6 +23,8 @@ MARK = "run.json"
 MEASURING = "measuring"
 """The stage of a class's own folder, of which the time is noted."""
 ANOTHER_OUT = "give --out another folder for this one"
+MADE_ANEW, FROM_BACKUP = "remove it, so that it is made anew", "bring it back from a backup"
+"""What to do about a damaged record; without its mark, OUT would be anybody's."""
 
 
 def claim_folder(
@@ -47,7 +49,7 @@ def refuse_other_run(
     out: Path, classes: Mapping[str, Mapping[str, Any]], as_now: Callable[[Any], Any] = lambda recorded: recorded
 ) -> dict[str, Any]:
     """Refuse OUT, which need not exist, as another run's, or return what it holds; arguments and errors as above."""
-    known = read_record(out / MARK)
+    known = read_record(out / MARK, FROM_BACKUP)
     for product, ours in classes.items():
         if differences := changed_settings(as_now(known.get(product, ours)), ours):
             raise ValueError(
@@ -56,8 +58,12 @@ def refuse_other_run(
     return known
 
 
-def read_record(file: Path) -> dict[str, Any]:
+def read_record(file: Path, way_out: str = MADE_ANEW) -> dict[str, Any]:
     """Return what a JSON file of OUT records; nothing where it is not there.
+
+    Args:
+        file: that is read.
+        way_out: what a refusal proposes beside another folder.
 
     Raises:
         ValueError: if it cannot be read.
@@ -71,7 +77,7 @@ def read_record(file: Path) -> dict[str, Any]:
         problem = "it holds no object"
     except ValueError as error:
         problem = str(error)
-    raise ValueError(f"{file} is damaged ({problem}): remove it, so that it is made anew, or give --out another folder")
+    raise ValueError(f"{file} is damaged ({problem}): {way_out}, or give --out another folder")
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import mean
 
@@ -22,12 +23,20 @@ from training.run_identity import comparable_identity
 from training.run_lock import RunInUse, refuse_run_in_use
 from training.studies.protocol import TRAININGS, ClassTraining, ProtocolPlan, report_of_class
 from training.studies.reproduce import VERSION, PublishedWeights, ReproductionPlan, identities
-from training.studies.reproduced_folder import MEASURING, class_folder, refuse_other_run, refuse_unreadable_images
+from training.studies.reproduced_folder import (
+    ANOTHER_OUT,
+    MEASURING,
+    class_folder,
+    read_record,
+    refuse_other_run,
+    refuse_unreadable_images,
+)
 from training.studies.retrained import BUNDLE
 from training.training_run import in_words, read_records
 from training.tried_steps import TriedStage, try_stages
 
 DONE, BEGUN, LEFT = "done", "begun", "to do"
+ABOUT, AT_MOST, MORE_THAN = "about", "at most", "more than"
 
 
 @dataclass(frozen=True)
@@ -54,11 +63,13 @@ class _Training:
     product: str
     version: str
     run: Path
+    needed: bool
+    """Whether its bundle is still needed."""
     bundle: Path
 
     @property
     def state(self) -> str:
-        if self.bundle.exists():
+        if self.bundle.exists() or not self.needed:
             return DONE
         return BEGUN if read_records(self.run) else LEFT
 
@@ -74,9 +85,10 @@ def protocol_outlook(
         progress: shows how many images are read.
         workers: processes that read them.
     """
-    trainings = [one for each in plan.classes for one in _trainings(each, out)]
+    reports = {one.product: report_of_class(one.product, out) for one in plan.classes}
+    measured = {name: _is_recorded(report) for name, report in reports.items()}
+    trainings = [one for each in plan.classes for one in _trainings(each, out, measured=measured[each.product])]
     left = [one for one in trainings if one.state != DONE]
-    measured = {one.product: report_of_class(one.product, out).is_file() for one in plan.classes}
     images = {one.product: one.images for one in plan.classes}
     states = {
         one.product: [*(each.state for each in trainings if each.product == one.product), _state(measured[one.product])]
@@ -87,8 +99,8 @@ def protocol_outlook(
     problems = [
         *_refusals(
             lambda: refuse_other_run(out, {one.product: one.identity for one in plan.classes}, comparable_identity),
-            *(lambda folder=one.run: refuse_run_in_use(folder) for one in left),
-            *(lambda name=name: refuse_run_in_use(class_folder(out, name)) for name in measured),
+            *(partial(read_record, report) for report in reports.values()),
+            *(partial(_refuse_class_in_use, name, out, left) for name in measured),
             lambda: refuse_unreadable_images(
                 [(one.data, one.images) for one in plan.classes if not measured[one.product]],
                 progress=progress,
@@ -117,12 +129,14 @@ def published_outlook(
     """Return what `reproduce` is going to do with a folder, which need not exist; arguments as above."""
     images = {one.product: tuple(test_images(one.data)) for one in plans}
     imported = {one.product: (out / "bundles" / one.product / VERSION).exists() for one in plans}
-    measured = {one.product: (out / f"{one.product}.json").is_file() for one in plans}
+    reports = {one.product: out / f"{one.product}.json" for one in plans}
+    measured = {name: _is_recorded(report) for name, report in reports.items()}
     states = {name: [_state(imported[name]), _state(measured[name])] for name in images}
     problems = [
         *_refusals(
             lambda: refuse_other_run(out, identities(plans, weights)),
-            *(lambda name=name: refuse_run_in_use(class_folder(out, name)) for name in images),
+            *(partial(read_record, report) for report in reports.values()),
+            *(partial(_refuse_class_in_use, name, out) for name in images),
             lambda: refuse_unreadable_images(
                 [(one.data, images[one.product]) for one in plans if not measured[one.product]],
                 progress=progress,
@@ -140,13 +154,31 @@ def published_outlook(
     )
 
 
-def _trainings(one: ClassTraining, out: Path) -> Iterator[_Training]:
+def _trainings(one: ClassTraining, out: Path, *, measured: bool) -> Iterator[_Training]:
+    first = next(iter(TRAININGS))
     for version in TRAININGS:
         run = out / "runs" / f"{one.product}-{version}"
-        second_of_pixels = isinstance(one.recipe, Recipe) and version != next(iter(TRAININGS))
-        yield _Training(
-            one.product, version, run, run / BUNDLE if second_of_pixels else out / "bundles" / one.product / version
-        )
+        second_of_pixels = isinstance(one.recipe, Recipe) and version != first
+        bundle = run / BUNDLE if second_of_pixels else out / "bundles" / one.product / version
+        yield _Training(one.product, version, run, version == first or not measured, bundle)
+
+
+def _is_recorded(report: Path) -> bool:
+    """Return whether a class's figures are recorded; of a damaged record the problems tell."""
+    try:
+        return bool(read_record(report))
+    except ValueError:
+        return False
+
+
+def _refuse_class_in_use(product: str, out: Path, left: Sequence[_Training] = ()) -> None:
+    """Refuse a class on which another call works, or into whose trainings' folders one writes.
+
+    Raises:
+        RunInUse: names the first of these folders.
+    """
+    for folder in (class_folder(out, product), *(one.run for one in left if one.product == product)):
+        refuse_run_in_use(folder, ANOTHER_OUT)
 
 
 def _state(done: bool) -> str:
@@ -233,7 +265,11 @@ def _disk_of_trainings(
         split = good_split(first.data, first.recipe.calibration.holdout, first.recipe.seed)
         found = needs(first.recipe, len(split.train), tried, out, out)
         each = sum(one.bytes for one in found if one.what.startswith("disk"))
-    return _disk(each * len(left), f"{in_gib(each)} for each of {len(left)} trainings in {out / 'runs'}", out)
+    because = f"{in_gib(each)} for each of {len(left)} trainings in {out / 'runs'}"
+    if sizes or tried:
+        return _disk(each * len(left), because, out)
+    because += "; checkpoints and weights are not counted: what they take is known when the first training is done"
+    return _disk(each * len(left), because, out, bound=MORE_THAN)
 
 
 def _disk_of_weights(left: Sequence[ReproductionPlan], out: Path) -> tuple[str, str | None]:
@@ -246,16 +282,16 @@ def _disk_of_weights(left: Sequence[ReproductionPlan], out: Path) -> tuple[str, 
     }
     hub = {name for one in left for name in (one.origins.base, one.origins.dino) if not Path(name).exists()}
     beside = f", and what {' and '.join(sorted(hub))} on the hub take" if hub else ""
-    return _disk(sum(map(_size, sources)), f"as the weights do as they are{beside}", out, at_most=True)
+    return _disk(sum(map(_size, sources)), f"as the weights do as they are{beside}", out, bound=AT_MOST)
 
 
-def _disk(amount: int, because: str, out: Path, *, at_most: bool = False) -> tuple[str, str | None]:
+def _disk(amount: int, because: str, out: Path, *, bound: str = ABOUT) -> tuple[str, str | None]:
     """Return the line about the disk, and what is wrong with it."""
     free = shutil.disk_usage(existing_parent(out)).free
-    line = f"disk: {'at most' if at_most else 'about'} {in_gib(amount)} ({because}); {in_gib(free)} free"
-    if amount <= free or at_most:
+    line = f"disk: {bound} {in_gib(amount)} ({because}); {in_gib(free)} free"
+    if amount <= free or bound == AT_MOST:
         return line, None
-    return line, f"about {in_gib(amount)} of disk are needed, {in_gib(free)} are free at {existing_parent(out)}"
+    return line, f"{bound} {in_gib(amount)} of disk are needed, {in_gib(free)} are free at {existing_parent(out)}"
 
 
 def _size(path: Path) -> int:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import io
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -71,16 +71,18 @@ class KeptResults:
         self._folder = folder
         digest = hashlib.sha256()
         for image in images:
-            mask = "none" if image.mask is None else hash_file(image.mask).sha256
-            digest.update(f"{image.defect}/{image.path.name} {hash_file(image.path).sha256} {mask}\n".encode())
+            mask = "none" if image.mask is None else hash_file(image.mask.resolve()).sha256
+            content = hash_file(image.path.resolve()).sha256
+            digest.update(f"{image.defect}/{image.path.name} {content} {mask}\n".encode(errors="surrogateescape"))
         self._images = digest.hexdigest()
 
     def read(self, bundle: Path, settings: MethodSettings) -> VariantResult | None:
         """Return what a bundle gave under these settings; None if it was not measured, or the file is damaged."""
+        kept = self._file(bundle, settings)
         try:
-            with self._file(bundle, settings).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            with kept.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 return _from_arrays(file)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except Exception:  # a damaged file raises any of some ten kinds: of zipfile, zlib, tokenize, a missing array
             return None
 
     def write(self, bundle: Path, settings: MethodSettings, result: VariantResult) -> None:
@@ -91,7 +93,8 @@ class KeptResults:
         replace_file(self._file(bundle, settings), content.getvalue())
 
     def _file(self, bundle: Path, settings: MethodSettings) -> Path:
-        of = "\n".join((open_bundle(bundle).hash, settings.model_dump_json(), self._images))
+        # Another version of glad may inspect otherwise: the rows of one table are all of one.
+        of = "\n".join((version("glad-inspect"), open_bundle(bundle).hash, settings.model_dump_json(), self._images))
         return self._folder / f"{hashlib.sha256(of.encode()).hexdigest()[:32]}.npz"
 
 

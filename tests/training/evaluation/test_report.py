@@ -128,6 +128,11 @@ def test_an_evaluation_writes_a_page_that_needs_no_other_file(tmp_path: Path) ->
     found = evaluate(bundle, data, workers=1)
     misses = inspect_worst(bundle, data, found.rows, 3, workers=1)
     assert [miss.row.defect for miss in misses] == ["hole", "hole", "good"]
+    (tmp_path / "e.html").mkdir()  # what cannot be written ends the call
+    with pytest.raises(IsADirectoryError):
+        write_report(found, misses, None, tmp_path / "e.json")
+    assert not (tmp_path / "e.json").exists(), "it means that the report is whole"
+    (tmp_path / "e.html").rmdir()
     files = write_report(found, misses, None, tmp_path / "e.json")
     text = files.page.read_text(encoding="utf-8")
     assert text.count('src="data:image/') == text.count("<img") == 2 + 3

@@ -10,16 +10,17 @@ import numpy as np
 import pytest
 
 from glad.settings.presets import SINGLE_CLASS
-from tests.support.tiny_recipe import TINY_TOML, draw_parts
+from tests.support.tiny_recipe import TINY_PRETRAINED_TOML, TINY_TOML, draw_parts
 from training.metrics.bootstrap import Estimate
 from training.progress import silent
-from training.run_lock import RunInUse
+from training.run_lock import RunInUse, locked_run
 from training.studies.ablation import FULL
 from training.studies.protocol import plan_trainings, run_protocol
 from training.studies.protocol_tables import IMAGE, PIXEL, MeasuredClass, classes_table, describe_run, variants_table
 from training.studies.published_figures import CLASSES, COMPONENTS
 from training.studies.reproduced_folder import claim_folder, class_held
 from training.studies.reproduction_outlook import protocol_outlook
+from training.training_run import read_records
 
 pytestmark = pytest.mark.timeout(600)  # real processes or trainings: slow where other work shares the machine
 
@@ -114,10 +115,14 @@ def test_a_dry_run_says_what_is_left_and_what_would_fail_and_writes_nothing(tmp_
 
 
 def test_a_class_that_another_call_works_on_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(TINY_TOML)
+    draw_parts(tmp_path / "data" / "carpet")
+    plan = plan_trainings("mvtec-ad", tmp_path / "data", str(recipe), (), ("carpet",))
     holds, done = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with class_held(tmp_path, "carpet"):
+        with class_held(tmp_path, "carpet"), locked_run(tmp_path / "runs/carpet-trained"):
             holds.set()
             done.wait()
 
@@ -130,6 +135,9 @@ def test_a_class_that_another_call_works_on_is_refused_with_the_way_out(tmp_path
             pass
         with class_held(tmp_path, "grid"):  # another class is free
             pass
+        (problem,) = protocol_outlook(plan, tmp_path, progress=silent, workers=1).problems
+        assert "runs/carpet (process" in problem
+        assert problem.endswith("or give --out another folder for this one")
     finally:
         done.set()
         other.join()
@@ -137,8 +145,41 @@ def test_a_class_that_another_call_works_on_is_refused_with_the_way_out(tmp_path
 
 def test_a_record_that_a_kill_left_half_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text('{"carpet": ', encoding="utf-8")
-    with pytest.raises(ValueError, match=r"run\.json is damaged .*: remove it, so that it is made anew"):
-        claim_folder(tmp_path, {"carpet": {}})
+    with pytest.raises(ValueError, match=r"run\.json is damaged .*: bring it back from a backup, or give --out"):
+        claim_folder(tmp_path, {"carpet": {}})  # without it, trainings by another recipe would be taken for its own
+    assert (tmp_path / "run.json").read_text(encoding="utf-8") == '{"carpet": '
+
+
+def test_what_was_measured_stays_done_without_its_runs_and_a_damaged_record_shows_before_anything_is_trained(
+    tmp_path: Path,
+) -> None:
+    recipe, out = tmp_path / "tiny.toml", tmp_path / "out"
+    recipe.write_text(TINY_TOML)
+    for name in ("carpet", "grid"):
+        draw_parts(tmp_path / "data" / name)
+        (out / "bundles" / name / "trained").mkdir(parents=True)
+    (out / "carpet-tables-6-7.json").write_text('{"bundle": "0"}', encoding="utf-8")
+    plan = plan_trainings("mvtec-ad", tmp_path / "data", str(recipe), (), ("carpet", "grid"))
+    outlook = protocol_outlook(plan, out, progress=silent, workers=1)
+    assert [row[1:4] for row in outlook.classes.rows] == [("done", "done", "done"), ("done", "to do", "to do")]
+    assert outlook.costs[0].startswith("trainings: 1 of 4 are left, ")
+
+    (out / "grid-tables-6-7.json").write_text('{"bundle": ', encoding="utf-8")
+    problems = protocol_outlook(plan, out, progress=silent, workers=1).problems
+    assert [problem.partition(" (")[0] for problem in problems] == [f"{out / 'grid-tables-6-7.json'} is damaged"]
+    with pytest.raises(ValueError, match=r"grid-tables-6-7\.json is damaged .*: remove it, so that it is made anew"):
+        run_protocol(plan, out, command="test", progress=silent, say=lambda _: None, workers=1)
+    assert not (out / "runs").exists()
+
+
+def test_a_dry_run_of_published_models_says_which_disk_it_does_not_count(tmp_path: Path) -> None:
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(TINY_PRETRAINED_TOML)
+    draw_parts(tmp_path / "data" / "carpet")
+    plan = plan_trainings("mvtec-ad", tmp_path / "data", str(recipe), (), ("carpet",))
+    disk = protocol_outlook(plan, tmp_path / "out", progress=silent, workers=1).costs[2]
+    assert disk.startswith("disk: more than 0.0 GiB (0.0 GiB for each of 2 trainings in ")
+    assert "; checkpoints and weights are not counted: what they take is known when the first training is done)" in disk
 
 
 def test_a_class_is_trained_both_ways_measured_under_every_variant_and_not_done_twice(tmp_path: Path) -> None:
@@ -148,15 +189,23 @@ def test_a_class_is_trained_both_ways_measured_under_every_variant_and_not_done_
     plan = plan_trainings("mvtec-ad", tmp_path / "data", str(recipe), (), ("carpet",))
     said: list[str] = []
     shown: list[tuple[str, int, int]] = []
+    (tmp_path / "runs/carpet").mkdir(parents=True)
+    former = '[{"name": "measuring", "begun": "2026-11-30T08:00:00+00:00", "seconds": 1e6, "finished": true}]'
+    (tmp_path / "runs/carpet/stages.json").write_text(former, encoding="utf-8")
+    noted: dict[str, float] = {}
 
     def stop_at_the_third(stage: str, done: int, total: int) -> None:
         shown.append((stage, done, total))
+        noted[stage] = read_records(tmp_path / "runs/carpet")["measuring"].seconds
         if stage == "carpet: baseline + ATP":
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         run_protocol(plan, tmp_path, command="test", progress=stop_at_the_third, say=said.append, workers=1)
     assert ("carpet: baseline + ADS", 1, 5) in shown
+    assert noted["carpet: baseline"] < noted["carpet: baseline + ADS"] < noted["carpet: baseline + ATP"] < 1e6, (
+        "a kill loses the time of the variant under way alone, and what a former measuring took does not count"
+    )
     assert [line for line in said if "train" in line and "carpet" in line]
     trained = {path: path.read_bytes() for path in (tmp_path / "bundles").rglob("*") if path.is_file()}
     said.clear()

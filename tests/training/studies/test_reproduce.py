@@ -17,10 +17,13 @@ from tests.support.tiny_recipe import draw_parts
 from training.data.dataset import DataError
 from training.progress import silent
 from training.studies.reproduce import PublishedWeights, ReproductionPlan, paper_table, plan, reproduce
+from training.studies.reproduction_outlook import published_outlook
+from training.training_run import read_records
 
 pytestmark = pytest.mark.timeout(600)  # real processes or trainings: slow where other work shares the machine
 
 WEIGHTS = PublishedWeights("base", "dino", "licences")
+STOPPED_MEASURING = '[{"name": "measuring", "begun": "2026-11-30T08:00:00+00:00", "seconds": 1e6}]'
 
 
 def test_every_class_has_its_own_settings_and_checkpoints(tmp_path: Path) -> None:
@@ -74,8 +77,11 @@ def test_each_class_is_imported_evaluated_and_reported_and_the_table_averages_th
 ) -> None:
     chosen, weights = plans
     said: list[str] = []
+    (tmp_path / "runs/carpet").mkdir(parents=True)
+    (tmp_path / "runs/carpet/stages.json").write_text(STOPPED_MEASURING, encoding="utf-8")
     table = reproduce(chosen, weights, tmp_path, command="test", progress=silent, say=said.append, worst=1, workers=1)
     assert [row[0] for row in table.rows] == ["carpet", "grid", "average"]
+    assert read_records(tmp_path / "runs/carpet")["measuring"].seconds < 1e6, "measured from its beginning"
     figures = [json.loads((tmp_path / f"{name}.json").read_text()) for name in ("carpet", "grid")]
     first, second = (100 * found["image"]["auroc"]["value"] for found in figures)
     assert table.rows[0][1].startswith(f"{first:.1f}/")
@@ -97,6 +103,19 @@ def test_each_class_is_imported_evaluated_and_reported_and_the_table_averages_th
     assert again == table
     assert (tmp_path / "carpet.json").stat().st_mtime_ns == before
     assert not any("importing" in line for line in said)
+
+
+def test_a_damaged_record_of_the_last_class_shows_before_the_first_is_imported(
+    plans: tuple[tuple[ReproductionPlan, ...], PublishedWeights], tmp_path: Path
+) -> None:
+    chosen, weights = plans
+    (tmp_path / "grid.json").write_text('{"bundle": ', encoding="utf-8")
+    with pytest.raises(ValueError, match=r"grid\.json is damaged .*: remove it, so that it is made anew"):
+        reproduce(chosen, weights, tmp_path, command="test", progress=silent, say=lambda _: None, workers=1)
+    assert not (tmp_path / "bundles").exists()
+    outlook = published_outlook(chosen, weights, tmp_path, progress=silent, workers=1)
+    assert [row[2] for row in outlook.classes.rows] == ["to do", "to do"]
+    assert [problem.partition(" (")[0] for problem in outlook.problems] == [f"{tmp_path / 'grid.json'} is damaged"]
 
 
 def test_the_average_is_the_mean_of_the_classes() -> None:

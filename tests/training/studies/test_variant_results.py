@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -61,4 +61,55 @@ def test_a_result_of_other_images_settings_or_half_a_file_is_none(
     assert KeptResults(tmp_path / "kept", images).read(bundle.path, settings) is None
     (file,) = (tmp_path / "kept").iterdir()
     file.write_bytes(file.read_bytes()[:-40])
+    assert kept.read(bundle.path, settings) is None
+
+
+def test_images_and_masks_may_be_links_as_tools_for_large_data_make_them(
+    images: tuple[data.TestImage, ...], bundle: Bundle, result: VariantResult, tmp_path: Path
+) -> None:
+    KeptResults(tmp_path / "kept", images).write(bundle.path, bundle.manifest.settings, result)
+
+    def linked(path: Path) -> Path:
+        link = tmp_path / "links" / path.relative_to(tmp_path)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(path)
+        return link
+
+    links = [replace(one, path=linked(one.path), mask=None if one.mask is None else linked(one.mask)) for one in images]
+    found = KeptResults(tmp_path / "kept", links).read(bundle.path, bundle.manifest.settings)
+    assert found is not None, "the contents are the same"
+
+
+def test_a_result_that_a_disk_has_damaged_anywhere_or_that_lacks_an_array_does_not_end_the_measuring(
+    images: tuple[data.TestImage, ...], bundle: Bundle, result: VariantResult, tmp_path: Path
+) -> None:
+    kept, settings = KeptResults(tmp_path / "kept", images), bundle.manifest.settings
+    kept.write(bundle.path, settings, result)
+    (file,) = (tmp_path / "kept").iterdir()
+    whole = file.read_bytes()
+    raised: list[Exception] = []
+    for place in range(0, len(whole), 23):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        try:
+            kept.read(bundle.path, settings)
+        except Exception as error:
+            raised.append(error)
+    assert raised == []
+    file.write_bytes(whole)
+    with np.load(file) as arrays:
+        fewer = {name: arrays[name] for name in arrays if name != "histograms.negative"}
+    np.savez_compressed(file, allow_pickle=False, **fewer)
+    assert kept.read(bundle.path, settings) is None
+
+
+def test_a_result_of_another_version_of_glad_is_none(
+    images: tuple[data.TestImage, ...],
+    bundle: Bundle,
+    result: VariantResult,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept, settings = KeptResults(tmp_path / "kept", images), bundle.manifest.settings
+    kept.write(bundle.path, settings, result)
+    monkeypatch.setattr("training.studies.variant_results.version", lambda name: f"another of {name}")
     assert kept.read(bundle.path, settings) is None
