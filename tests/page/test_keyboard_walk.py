@@ -85,6 +85,26 @@ def test_the_first_tab_leads_past_the_top_to_the_content(open_page: Opener) -> N
     expect(page.locator("main select").first).to_be_focused()
 
 
+@pytest.mark.parametrize("viewport", [{"width": 1280, "height": 800}, {"width": 390, "height": 844}])
+def test_at_the_line_the_heading_is_seen_while_the_first_tab_has_led_to_it(
+    open_page: Opener, inspection: str, viewport: dict[str, int]
+) -> None:
+    page = open_page(f"/line/{STATION}", viewport=viewport)
+    expect(page.get_by_role("button", name="Hold the station")).to_be_visible()
+    heading = page.get_by_role("heading", level=1, name=STATION)
+    Keyboard(page).press("Tab", "Enter")
+    expect(heading).to_be_focused()
+    box = heading.bounding_box()
+    assert box is not None
+    assert (box["width"] > 100, box["height"] > 20) == (True, True)
+    assert heading.evaluate("one => getComputedStyle(one).clipPath") == "none"
+    assert heading.evaluate("one => getComputedStyle(one).outlineStyle") == "dotted"
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.keyboard.press("Tab")
+    expect(page.locator("#line-station")).to_be_focused()
+    assert heading.evaluate("one => one.getBoundingClientRect().width") == 1
+
+
 def test_language_and_colours_change_under_the_focus(open_page: Opener) -> None:
     page = open_page("/products")
     keyboard = Keyboard(page)

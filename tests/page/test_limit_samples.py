@@ -221,6 +221,23 @@ def test_samples_that_were_replaced_are_restored_after_a_question(
     assert (found["samples"], found["changed_by"]) == (before, "A. Meier")
 
 
+def test_all_samples_are_removed_and_others_named(service: EmbeddedService, open_page: Opener, station: str) -> None:
+    set_samples(service, station)
+    page = open_page(page_of(station))
+    page.get_by_role("button", name="Change the samples").click()
+    for serial in ("good", "bad"):
+        page.get_by_role("button", name=f"Remove {station}-{serial}").click()
+    expect(page.get_by_label("Serial")).to_have_count(0)
+    page.get_by_role("button", name="Add a sample").click()
+    expect(page.get_by_label("Serial")).to_be_focused()
+    page.get_by_role("row").get_by_role("button", name="Remove").click()
+    page.get_by_role("button", name="Save the samples").click()
+    page.get_by_role("dialog").get_by_role("button", name="Save the samples").click()
+    name_oneself(page)
+    expect(page.get_by_role("button", name="Change the samples")).to_be_visible()
+    assert httpx.get(f"{service.url}/v1/stations/{path_of(station)}/limit-samples").json()["samples"] == []
+
+
 def test_the_takt_of_a_station_is_set_recorded_and_put_back(
     service: EmbeddedService, open_page: Opener, station: str
 ) -> None:

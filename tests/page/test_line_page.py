@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import redis
 from PIL import Image
-from playwright.sync_api import CDPSession, Page, expect
+from playwright.sync_api import CDPSession, Locator, Page, expect
 
 from service.contract import Event, Thresholds, Verdict, new_inspection_id, now, rfc3339
 from service.queue import keys
@@ -432,6 +432,40 @@ def test_the_page_is_accessible_and_fits_the_screen(
     expect(page.locator(".viewer-heat")).to_be_visible()
     assert serious_findings(page) == []
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_under_forced_colours_what_is_chosen_differs_also_while_it_has_the_focus(
+    open_page: Opener, service: EmbeddedService
+) -> None:
+    for seed in (306, 307, 308):
+        newest = service.post(part(seed), station="live-20")
+    page = live(open_page, "live-20", forced_colors="active")
+    shown(page, newest["id"])
+    thumbs, sound = page.locator(".strip button"), page.get_by_role("button", name="Sound")
+    expect(thumbs).to_have_count(3)
+    plain = look_of(thumbs.nth(2))
+    assert look_of(thumbs.nth(0)) != plain  # the one that is shown
+    for button in (thumbs.nth(1), sound):
+        button.focus()
+        before = look_of(button)
+        page.keyboard.press("Enter")
+        expect(button).to_have_attribute("aria-pressed", "true")
+        chosen = look_of(button)
+        assert chosen != before
+        assert (chosen["outlineStyle"], chosen["outlineWidth"]) == ("solid", "3px")  # the mark of the focus
+    assert look_of(thumbs.nth(1)) != plain
+
+
+def look_of(button: Locator) -> dict[str, str]:
+    """What forced colours leave of its looks: they take shadows away."""
+    return dict(button.evaluate(LOOK))
+
+
+LOOK = """(one) => {
+  const style = getComputedStyle(one);
+  const names = ["backgroundColor", "color", "borderTop", "outlineStyle", "outlineWidth"];
+  return Object.fromEntries(names.map((name) => [name, style[name]]));
+}"""
 
 
 def test_all_stations_are_on_one_page_and_one_is_chosen(open_page: Opener, service: EmbeddedService) -> None:

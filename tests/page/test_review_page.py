@@ -81,6 +81,10 @@ def expect_nothing_left(page: Page) -> None:
     expect(page.get_by_role("heading", name="Nothing waits for a decision.")).to_be_visible()
 
 
+FETCHED = "performance.getEntriesByType('resource').map(one => one.name).join()"
+"""What the browser has read for a page."""
+
+
 def test_an_image_is_decided_by_two_keys(service: EmbeddedService, open_page: Opener, station: str) -> None:
     first, second, third = post(service, station, "SN-1", "SN-2", "SN-3")
     page = sit_down(open_page, station)
@@ -316,8 +320,7 @@ def test_a_tab_that_is_duplicated_has_images_of_its_own(
     first, second, *_ = post(service, station, "SN-1", "SN-2", "SN-3", "SN-4")
     page = sit_down(open_page, station)
     expect_image(page, "SN-1")
-    fetched = "performance.getEntriesByType('resource').map(one => one.name).join()"
-    eventually(lambda: second in page.evaluate(fetched), patience_s=30)  # the next image is claimed, too
+    eventually(lambda: second in page.evaluate(FETCHED), patience_s=30)  # the next image is claimed, too
     with page.expect_popup() as opened:
         page.evaluate("() => { sessionStorage.setItem('copied', 'yes'); window.open(location.href); }")
     twin = opened.value
@@ -328,6 +331,34 @@ def test_a_tab_that_is_duplicated_has_images_of_its_own(
     page.keyboard.press("o")
     expect_image(page, "SN-2")
     expect_reviews(service, first, ("ok", None))
+
+
+def test_a_tab_that_is_duplicated_while_nobody_looks_at_it_has_images_of_its_own(
+    service: EmbeddedService, open_page: Opener, station: str
+) -> None:
+    _, second, *_ = post(service, station, "SN-1", "SN-2", "SN-3", "SN-4")
+    page = sit_down(open_page, station)
+    expect_image(page, "SN-1")
+    eventually(lambda: second in page.evaluate(FETCHED), patience_s=30)  # the next image is claimed, too
+    with page.expect_popup() as opened:
+        page.evaluate(DUPLICATED_HIDDEN)
+    twin = opened.value
+    expect_image(twin, "SN-3")
+    twin.reload()  # alone with its name, it keeps it
+    expect_image(twin, "SN-3")
+    page.keyboard.press("o")
+    expect_image(page, "SN-2")
+
+
+DUPLICATED_HIDDEN = """() => {
+  Object.defineProperty(document, "hidden", { get: () => true, configurable: true });
+  document.dispatchEvent(new Event("visibilitychange"));
+  if (!sessionStorage.getItem("glad.tab")) throw new Error("a hidden tab keeps its name");
+  window.open(location.href);
+  delete document.hidden;
+  document.dispatchEvent(new Event("visibilitychange"));
+}"""
+"""A window that is opened by a page gets a copy of its store, as a tab does that is duplicated."""
 
 
 def test_a_skipped_image_comes_again_when_asked_for(service: EmbeddedService, open_page: Opener, station: str) -> None:
@@ -452,8 +483,7 @@ def test_a_decision_without_network_is_kept_over_a_reload_and_recorded_once(
     first, second = post(service, station, "SN-1", "SN-2")
     page = sit_down(open_page, station, allow_errors=True, breakable=True)
     expect_image(page, "SN-1")
-    fetched = "performance.getEntriesByType('resource').map(one => one.name).join()"
-    eventually(lambda: second in page.evaluate(fetched), patience_s=30)  # the next image is there before the decision
+    eventually(lambda: second in page.evaluate(FETCHED), patience_s=30)  # the next image is there before the decision
     page.route("**/review", lambda route: route.abort())
     page.keyboard.press("o")
     expect_image(page, "SN-2")
@@ -465,6 +495,27 @@ def test_a_decision_without_network_is_kept_over_a_reload_and_recorded_once(
     expect_reviews(service, first, ("ok", None))
     expect_reviews(service, second, ("ok", None))
     expect_nothing_left(page)
+
+
+def test_what_a_tab_has_left_is_sent_by_one_that_stays_open(
+    service: EmbeddedService, open_page: Opener, station: str
+) -> None:
+    (inspection_id,) = post(service, station, "SN-1")
+    page = sit_down(open_page, station, allow_errors=True, breakable=True)
+    expect_image(page, "SN-1")
+    page.route("**/review", lambda route: route.abort())
+    page.keyboard.press("o")
+    expect(page.get_by_text("No connection: 1 decision is kept here and sent later.")).to_be_visible()
+    browser = page.context
+    page.close()
+    browser.clock.install()
+    other = browser.new_page()
+    other.goto(f"/review?station={station}")
+    expect_nothing_left(other)
+    assert reviews(service, inspection_id) == []  # the tab could still be open
+    other.clock.fast_forward("10:00")
+    expect_reviews(service, inspection_id, ("ok", None))
+    eventually(lambda: other.evaluate("Object.keys(localStorage).join()").count("decisions") == 0)
 
 
 def test_a_decision_whose_answer_is_lost_is_recorded_once(
@@ -606,6 +657,30 @@ def test_a_plan_that_somebody_changed_meanwhile_is_shown_beside_what_was_typed(
     assert (found["by"], found["audit_share"]) == ("E. Novak", 0.04)
     assert [one["title"] for one in found["defect_codes"]] == ["Long scratch", "Missing screw", "Dent"]
     set_plan(service)
+
+
+def test_the_plan_of_another_product_that_comes_late_is_not_shown(open_page: Opener) -> None:
+    page = open_page("/line", breakable=True)
+    late: list[Any] = []
+
+    def hold_back(route: Any) -> None:
+        late.append(route)
+
+    page.route("**/v1/products/slow/review-plan", hold_back)
+    page.goto("/review?tab=plan&product=slow")
+    expect(page.get_by_role("heading", name="Review plan of slow")).to_be_visible()
+    eventually(lambda: page.evaluate("true") and len(late) == 1, every_s=0.1)
+    page.get_by_label("Product").select_option("bracket")
+    first = page.get_by_role("group", name="Kind of defect 1").get_by_label("Name")
+    expect(first).to_have_value("Scratch")
+    foreign = [{"code": "foreign", "title": "Foreign", "key": "f"}]
+    plan = {"audit_share": 0.5, "double_read_share": 0, "defect_codes": foreign, "revision": 7, "by": "P. Chen"}
+    with page.expect_response("**/v1/products/slow/review-plan") as answered:
+        late[0].fulfill(json={**plan, "at": "2026-11-30T08:00:00Z", "earlier": []})
+    answered.value.finished()
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
+    expect(page.get_by_role("heading", name="Review plan of bracket")).to_be_visible()
+    expect(first).to_have_value("Scratch")
 
 
 def test_the_numbers_say_how_people_and_model_agree(service: EmbeddedService, open_page: Opener, station: str) -> None:

@@ -1,5 +1,5 @@
 /** The page's start: texts, session, then the component of the address. */
-import "./lib/desk.js"; // from the beginning: a tab may be duplicated before anybody reviews in it
+import { deskIsKnown } from "./lib/desk.js"; // from the beginning: a tab may be duplicated before anybody reviews in it
 import { focusHeading, keepFocus } from "./lib/focus.js";
 import { html, render, useEffect, useErrorBoundary, useRef, useState } from "./lib/html.js";
 import { Link, matchPath, navigate, useLocation } from "./lib/router.js";
@@ -136,7 +136,7 @@ async function start() {
     () => null,
     (error) => error,
   ); // asked for beside the texts: the first paint waits for both
-  await loadTexts(preferredLanguage());
+  await Promise.all([loadTexts(preferredLanguage()), deskIsKnown]);
   const root = /** @type {HTMLElement} */ (document.getElementById("app"));
   const error = await session;
   if (error) {

@@ -15,6 +15,8 @@ const FIRST_PAUSE_MS = 1000;
 const LONGEST_PAUSE_MS = 30_000;
 /** A list that no tab has touched for so long belongs to one that was closed. */
 const ABANDONED_MS = 5 * 60_000;
+/** How often this tab says that it is there, and looks for such lists. */
+const LOOK_MS = 60_000;
 
 /**
  * What a person decided, as `POST /v1/inspections/{id}/review` takes it.
@@ -39,6 +41,8 @@ const ABANDONED_MS = 5 * 60_000;
 
 /** @typedef {{operation: Operation, why: string, type?: string}} Refusal */
 
+/** What a tab keeps in the browser, and when it did so last. @typedef {{at: number, waiting: Operation[], refused: Refusal[]}} StoredList */
+
 /** @typedef {import("./claims.js").Inspection} Inspection */
 /** @typedef {import("./claims.js").Task} Task */
 /** @typedef {Task["task"]} TaskName */
@@ -59,16 +63,35 @@ class Decisions {
    * image's new claim. @type {Set<(operation: Operation, result: Inspection | null, again?: Task) => void>} */
   listeners = new Set();
 
-  /** Send what an earlier load of the page has left. */
+  /** Send what an earlier load of the page has left, and from now on what other tabs leave that end. */
   start() {
     if (this.#started) return;
     this.#started = true;
-    const left = [...abandoned(), readStored(storedName())];
-    this.#waiting = left.flatMap((one) => one.waiting);
-    this.#refused = left.flatMap((one) => one.refused);
+    this.#take([...abandoned(), readStored(storedName())]);
     addEventListener("online", this.#now);
+    setInterval(this.#look, LOOK_MS);
+  }
+
+  #look = () => {
+    this.#giveUpTaken();
+    const left = abandoned();
+    if (left.length > 0) this.#take(left);
+    else this.#store(); // the time in it says that this tab is there
+  };
+
+  /** @param {StoredList[]} left */
+  #take(left) {
+    this.#waiting = [...this.#waiting, ...left.flatMap((one) => one.waiting)];
+    this.#refused = [...this.#refused, ...left.flatMap((one) => one.refused)];
     this.#changed();
     this.#send();
+  }
+
+  /** Forget what another tab has taken over while this one slept. */
+  #giveUpTaken() {
+    if (localStorage.getItem(storedName()) !== null || this.#waiting.length + this.#refused.length === 0) return;
+    [this.#waiting, this.#refused] = [[], []];
+    this.#changed();
   }
 
   /**
@@ -125,7 +148,7 @@ class Decisions {
       return;
     }
     this.#sending = true;
-    if (localStorage.getItem(storedName()) === null) this.#waiting = []; // this tab slept, and another one sent them
+    this.#giveUpTaken();
     try {
       for (let operation = this.#waiting[0]; operation; operation = this.#waiting[0]) {
         await this.#sendOne(operation);
@@ -295,7 +318,7 @@ function abandoned() {
   });
 }
 
-/** @param {string} name @returns {{at: number, waiting: Operation[], refused: Refusal[]}} */
+/** @param {string} name @returns {StoredList} */
 function readStored(name) {
   try {
     const { at, waiting, refused } = JSON.parse(localStorage.getItem(name) ?? "{}");

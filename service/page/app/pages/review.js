@@ -18,6 +18,7 @@ export default function ReviewPage({ query }) {
   const choices = useChoices();
   const mayReview = hasScope("review");
   const tab = query.tab === "numbers" || (query.tab === "plan" && hasScope("admin")) ? query.tab : "decide";
+  const planned = query.product ?? choices.products[0];
   return html`<main class="review-page">
     <div class="review-head">
       <h1>${t("review.title")}</h1>
@@ -27,7 +28,7 @@ export default function ReviewPage({ query }) {
     ${!mayReview && html`<p class="note">${t("review.no_scope")}</p>`}
     ${mayReview && tab === "decide" && html`<${Desk} person=${session?.person ?? null} query=${query} />`}
     ${mayReview && tab === "numbers" && html`<${ReviewNumbers} product=${query.product} />`}
-    ${tab === "plan" && html`<${ReviewPlan} product=${query.product ?? choices.products[0]} />`}
+    ${tab === "plan" && html`<${ReviewPlan} key=${planned} product=${planned} />`}
   </main>`;
 }
 

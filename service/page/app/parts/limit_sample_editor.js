@@ -26,7 +26,7 @@ function empty() {
  */
 export function LimitSampleEditor({ samples, onSave, onClose }) {
   const [rows, setRows] = useState(() => (samples.length ? samples : [empty()]).map(asRow));
-  const [newest, setNewest] = useState(rows[0].row);
+  const [newest, setNewest] = useState(() => rows[0].row);
   const add = () => {
     const row = asRow(empty());
     setRows([...rows, row]);

@@ -18,7 +18,7 @@ const PROPOSED = { audit_share: 0.02, double_read_share: 0.1 };
 /** @type {DefectKind} */
 const NEW_KIND = { code: "", title: "", key: null };
 
-/** @param {{product?: string}} props */
+/** Give it the product as `key` too: what comes late of another one is then not shown. @param {{product?: string}} props */
 export function ReviewPlan({ product }) {
   const [plan, setPlan] = useState(/** @type {Plan | null} */ (null));
   const [edited, setEdited] = useState(/** @type {Plan | null} */ (null));
@@ -34,7 +34,7 @@ export function ReviewPlan({ product }) {
     begin(null);
     if (product) api.get(path).then(begin, setProblem);
   };
-  useEffect(read, [product]);
+  useEffect(read, []);
 
   /** @param {Settings} settings @param {string} title */
   const save = async ({ audit_share, double_read_share, defect_codes }, title) => {
