@@ -236,24 +236,32 @@ def test_recorded_figures_stand_in_the_changes_and_undo_takes_them_away_and_back
     open_page: Opener, service: EmbeddedService
 ) -> None:
     url = f"{service.url}{URL}/versions/1/evaluations"
-    record = measured_quality(shown(service)["active"]["hash"]).model_dump(mode="json", exclude_none=True)
+
+    def recorded() -> list[dict[str, Any]]:
+        return [one for one in httpx.get(url).json()["evaluations"] if one["data"]["name"] == "line 4"]
+
+    record = measured_quality(shown(service)["active"]["hash"], data="line 4").model_dump(
+        mode="json", exclude_none=True
+    )
     httpx.post(url, json={**record, "by": "ann", "note": "new lamp"}).raise_for_status()
     page = open_product(open_page)
     latest = section(page, "Changes").get_by_role("listitem").first
-    expect(latest).to_contain_text("Version 1, figures on “plant” recorded: ")
+    expect(latest).to_contain_text("Version 1, figures on “line 4” recorded: ")
     expect(latest).to_contain_text("(image AUROC) 97%, Bad parts that FAIL 81%, ")
     expect(latest).to_contain_text(re.compile("ann, .* · new lamp"))
     latest.get_by_role("button", name="Undo").click()
-    expect(page.get_by_role("dialog")).to_contain_text("No verdict changes:Version 1, figures on “plant” removed")
+    expect(page.get_by_role("dialog")).to_contain_text("No verdict changes:Version 1, figures on “line 4” removed")
     agree(page, "Undo")
-    expect(latest).to_contain_text("Version 1, figures on “plant” removed: ")
-    assert httpx.get(url).json()["evaluations"] == []
+    expect(latest).to_contain_text("Version 1, figures on “line 4” removed: ")
+    assert recorded() == []
     latest.get_by_role("button", name="Undo").click()
     agree(page, "Undo", person=None)
-    expect(page.locator(".evaluation")).to_contain_text("97% (95% to 98.5%)")
-    [back] = httpx.get(url).json()["evaluations"]
+    expect(page.locator(".evaluation").filter(has_text="line 4")).to_contain_text("97% (95% to 98.5%)")
+    [back] = recorded()
     assert (back["by"], back["note"]) == ("A. Meier", "new lamp")
-    expect(section(page, "Changes").get_by_role("button", name="Undo")).to_have_count(1)  # of what was done last
+    changes = section(page, "Changes").get_by_role("listitem").filter(has_text="line 4")
+    expect(changes).to_have_count(3)
+    expect(changes.get_by_role("button", name="Undo")).to_have_count(1)  # of what was done last
 
 
 def test_the_sample_product_states_its_own_figures_on_a_fresh_installation(open_page: Opener) -> None:
