@@ -253,7 +253,7 @@ def test_numbers_are_chosen_and_exported_and_the_plan_is_changed_and_restored(
     keyboard.write(page.get_by_label("Random check"), "1.5")
     keyboard.press("Enter")
     keyboard.answer("Save", "Q. Engineer")
-    expect(page.get_by_text(re.compile("^Set by Q. Engineer"))).to_be_visible()
+    expect(page.locator("form").get_by_text(re.compile("^Set by Q. Engineer"))).to_be_visible()
     changed = service.get("/v1/products/bracket/review-plan")
     assert (changed["audit_share"], changed["defect_codes"][1:]) == (
         0.015,

@@ -611,7 +611,7 @@ def test_an_admin_changes_the_plan_after_a_question_and_can_restore_the_earlier_
     dialog.get_by_role("button", name="Save").click()
     page.get_by_label("Your name").fill("Q. Engineer")
     page.keyboard.press("Enter")
-    expect(page.get_by_text(re.compile("Set by Q. Engineer"))).to_be_visible()
+    expect(page.locator("form").get_by_text(re.compile("Set by Q. Engineer"))).to_be_visible()
     plan = httpx.get(f"{service.url}/v1/products/bracket/review-plan").json()
     assert [one["code"] for one in plan["defect_codes"]] == ["scratch", "missing-screw", "dent"]
     assert serious_findings(page) == []
