@@ -8,6 +8,7 @@ from typing import Any
 
 from playwright.sync_api import Locator, Page, expect
 
+MOST_WALKS = 10
 MOST_KEYS = 300
 """Longer is no way: the control is not reached."""
 
@@ -96,15 +97,21 @@ class Walk:
 
 
 def walk(page: Page, *, is_back: bool = False) -> Walk:
-    """Presses Tab, or back with Shift, until it comes round. Fields of a time take several."""
+    """Presses Tab, or back with Shift, until it comes round. Fields of a time take several.
+
+    A page may still get controls meanwhile, as the line does once its picture is there: then it begins anew.
+    """
     key = "Shift+Tab" if is_back else "Tab"
-    count = page.evaluate(START)
-    for _ in range(count):
-        page.keyboard.press(key)
-    for _ in range(MOST_KEYS):
-        if page.evaluate("walk.isRound()"):
+    for _ in range(MOST_WALKS):
+        count = page.evaluate(START)
+        for _ in range(count):
+            page.keyboard.press(key)
+        for _ in range(MOST_KEYS):
+            if page.evaluate("walk.isRound()"):
+                break
+            page.keyboard.press(key)
+        if page.evaluate("walk.isOfAllControls()"):
             break
-        page.keyboard.press(key)
     found: Mapping[str, Any] = page.evaluate("walk.found()")
     return Walk(**found, is_back=is_back)
 
@@ -126,8 +133,9 @@ def flaws(way: Walk) -> list[str]:
 START = """() => {
   const controls = "a[href], button, input, select, textarea, summary, [tabindex]";
   const isSeen = (one) => one.checkVisibility({ visibilityProperty: true });
-  const expected = [...document.querySelectorAll(controls)].filter(
+  const all = () => [...document.querySelectorAll(controls)].filter(
     (one) => one.tabIndex >= 0 && !one.disabled && isSeen(one));
+  const expected = all();
   const styles = (one) => [one, ...(one instanceof SVGElement ? one.querySelectorAll("*") : [])].map((part) => {
     const { outlineStyle, outlineWidth, outlineColor, boxShadow, stroke, strokeWidth } = getComputedStyle(part);
     return [outlineStyle, outlineStyle === "none" || [outlineWidth, outlineColor], boxShadow, stroke, strokeWidth];
@@ -145,6 +153,10 @@ START = """() => {
   });
   window.walk = {
     isRound: () => reached.length > 1 && reached.at(-1) === reached[0],
+    isOfAllControls: () => {
+      const now = all();
+      return now.length === expected.length && now.every((one, place) => one === expected[place]);
+    },
     found: () => ({
       reached: [...new Set(reached)].map(say),
       expected: expected.map(say),
