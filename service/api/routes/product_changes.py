@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import structlog
 from fastapi import Header, Response
@@ -32,15 +32,18 @@ T = TypeVar("T")
 VERIFIED_BYTES_PER_S = 10_000_000
 """A slow share reads as much: a change has the time for the largest version besides that of a small file."""
 
-IfMatch = Annotated[
-    str | None,
-    Header(
+
+def if_match_header(whose: str) -> Any:
+    """Return the header by which a change is made at one revision only; `whose` it is, such as "the product's"."""
+    return Header(
         alias="If-Match",
         max_length=1000,
-        description="change only if this is still the product's revision: the `ETag` of an earlier answer",
+        description=f"change only if this is still {whose} revision: the `ETag` of an earlier answer",
         examples=['"3"'],
-    ),
-]
+    )
+
+
+IfMatch = Annotated[str | None, if_match_header("the product's")]
 
 log = structlog.get_logger(__name__)
 

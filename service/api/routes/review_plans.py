@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import structlog
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Response
 from pydantic import ConfigDict, Field
 
 from glad_client.reviews import MAX_DEFECT_CODES, DefectKind, ReviewPlan, ReviewPlanSettings
@@ -13,7 +13,7 @@ from service.api.dependencies import CallerDep, ProductPath, ServicesDep
 from service.api.intake.acceptance import pin_product
 from service.api.openapi import operations as documents
 from service.api.problems import read_bundles
-from service.api.routes.product_changes import named_revisions, set_etag
+from service.api.routes.product_changes import if_match_header, named_revisions, set_etag
 from service.contract import VisibleText, only_fields_of
 from service.errors import PreconditionFailed
 from service.queue.review_plans import PlanChanged
@@ -22,15 +22,7 @@ router = APIRouter(tags=["reviews"])
 log = structlog.get_logger(__name__)
 
 
-IfPlanMatches = Annotated[
-    str | None,
-    Header(
-        alias="If-Match",
-        max_length=1000,
-        description="change only if this is still the plan's revision: the `ETag` of an earlier answer",
-        examples=['"3"'],
-    ),
-]
+IfPlanMatches = Annotated[str | None, if_match_header("the plan's")]
 
 
 class ReviewPlanFields(ReviewPlanSettings):
