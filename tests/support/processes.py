@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import secrets
 import socket
+import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
 
@@ -16,6 +17,28 @@ def eventually(true: Callable[[], bool], patience_s: float = 60.0, every_s: floa
     while not true():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(every_s)
+
+
+@contextmanager
+def entered_by_another_thread(*contexts: AbstractContextManager[object]) -> Iterator[None]:
+    """While the block lasts another thread is in these contexts, as one that holds a lock."""
+    entered, left = threading.Event(), threading.Event()
+
+    def enter() -> None:
+        with ExitStack() as stack:
+            for context in contexts:
+                stack.enter_context(context)
+            entered.set()
+            left.wait()
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    entered.wait()
+    try:
+        yield
+    finally:
+        left.set()
+        thread.join()
 
 
 def free_port() -> int:

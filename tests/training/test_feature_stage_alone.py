@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from accelerate import Accelerator
 from typer.testing import CliRunner
 
 from model_store.pretrained import load_pretrained
+from tests.support.processes import entered_by_another_thread
 from tests.support.tiny_recipe import TINY_FEATURE_RECIPE, TINY_FEATURE_TOML, draw_parts
 from training.cli.finetune import finetune
 from training.data.dataset import good_split
@@ -160,22 +160,8 @@ def test_a_run_of_another_recipe_is_refused_and_nothing_is_written(alone: Path, 
 
 
 def test_a_stage_is_refused_in_a_run_that_another_training_holds(alone: Path, data: Path, tmp_path: Path) -> None:
-    holds, done = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with locked_run(alone / "run"):
-            holds.set()
-            done.wait()
-
-    other = threading.Thread(target=hold)
-    other.start()
-    holds.wait()
-    try:
-        with pytest.raises(RunInUse):
-            _finetune(StageName.UNET, data, alone / "run", tmp_path / "unet")
-    finally:
-        done.set()
-        other.join()
+    with entered_by_another_thread(locked_run(alone / "run")), pytest.raises(RunInUse):
+        _finetune(StageName.UNET, data, alone / "run", tmp_path / "unet")
     assert not (tmp_path / "unet").exists()
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.processes import entered_by_another_thread
 from tests.support.tiny_recipe import TINY_RECIPE, draw_parts
 from training.package import Naming
 from training.pipeline import train
@@ -114,18 +115,7 @@ def test_another_thread_is_another_training(tmp_path: Path) -> None:
 
 
 def test_a_holder_that_has_not_said_who_it_is_is_refused_all_the_same(tmp_path: Path) -> None:
-    holds, free = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with locked_run(tmp_path):
-            (tmp_path / "in-use.json").write_text("{", encoding="utf-8")
-            holds.set()
-            free.wait()
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    holds.wait()
-    with pytest.raises(RunInUse, match="its process is not known"), locked_run(tmp_path):
-        pass
-    free.set()
-    thread.join()
+    with entered_by_another_thread(locked_run(tmp_path)):
+        (tmp_path / "in-use.json").write_text("{", encoding="utf-8")
+        with pytest.raises(RunInUse, match="its process is not known"), locked_run(tmp_path):
+            pass

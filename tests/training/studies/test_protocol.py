@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from glad.settings.presets import SINGLE_CLASS
+from tests.support.processes import entered_by_another_thread
 from tests.support.tiny_recipe import TINY_PRETRAINED_TOML, TINY_TOML, draw_parts
 from training.metrics.bootstrap import Estimate
 from training.progress import silent
@@ -119,17 +119,7 @@ def test_a_class_that_another_call_works_on_is_refused_with_the_way_out(tmp_path
     recipe.write_text(TINY_TOML)
     draw_parts(tmp_path / "data" / "carpet")
     plan = plan_trainings("mvtec-ad", tmp_path / "data", str(recipe), (), ("carpet",))
-    holds, done = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with class_held(tmp_path, "carpet"), locked_run(tmp_path / "runs/carpet-trained"):
-            holds.set()
-            done.wait()
-
-    other = threading.Thread(target=hold)
-    other.start()
-    holds.wait()
-    try:
+    with entered_by_another_thread(class_held(tmp_path, "carpet"), locked_run(tmp_path / "runs/carpet-trained")):
         refused = pytest.raises(RunInUse, match=r"runs/carpet \(process .*or give --out another folder for this one")
         with refused, class_held(tmp_path, "carpet"):
             pass
@@ -138,9 +128,6 @@ def test_a_class_that_another_call_works_on_is_refused_with_the_way_out(tmp_path
         (problem,) = protocol_outlook(plan, tmp_path, progress=silent, workers=1).problems
         assert "runs/carpet (process" in problem
         assert problem.endswith("or give --out another folder for this one")
-    finally:
-        done.set()
-        other.join()
 
 
 def test_a_record_that_a_kill_left_half_written_is_named(tmp_path: Path) -> None:
